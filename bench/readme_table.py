@@ -1,0 +1,116 @@
+"""readme_table - the figures of the README, from what `fastnorm bench --json` wrote.
+
+SPDX-License-Identifier: MIT
+
+    fastnorm bench --json bench/results.json
+    python bench/readme_table.py bench/results.json README.md
+
+Replaces what is between the two markers. With --check it writes nothing, and fails if
+the README is not what it would have written.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from fastnorm.bench.machine import one_line
+from fastnorm.bench.report import (
+    OP_TEXT,
+    error_text,
+    peers_of,
+    ratio_text,
+    shape_label,
+    speedup_text,
+    time_text,
+)
+
+BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
+
+
+def table(document: dict[str, Any]) -> str:
+    """The Markdown: cases with out= (moments: all), then what was lost, and where."""
+    peers = peers_of(document)
+    cases = [c for c in document["cases"] if c["out"] or c["op"] == "moments"]
+    heads = ["work", "µs", "x copy", "bar", *(f"over {p}" for p in peers), "error"]
+    lines = ["| " + " | ".join(heads) + " |", "|---|" + "--:|" * (len(heads) - 1)]
+    for case in cases:
+        ours = case["engines"]["fastnorm"]
+        cells = [
+            f"{OP_TEXT[case['op']]} {shape_label(case)}",
+            time_text(ours["median_us"]),
+            ratio_text(ours["copy_ratio"]),
+            f"{case['bars']['copy']:g}" if "copy" in case["bars"] else "",
+            *(speedup_text(case, peer).replace("*", "\\*") for peer in peers),
+            error_text(ours["error"]),
+        ]
+        if case["losses"]:
+            cells[0] = f"**{cells[0]}**"
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join([*lines, "", *_notes(document)])
+
+
+def _notes(document: dict[str, Any]) -> list[str]:
+    settings = document["settings"]
+    lost = [case for case in document["cases"] if case["losses"]]
+    notes = f"""\
+Times are medians; "over" is how many times faster than that engine. Results go to
+`out=`; engines marked \\* have none, and allocate. Error: largest, relative to
+max(1, |y|), against float64.
+
+{one_line(document["machine"])}; {settings["dtype"]}, threads: {settings["threads"]},
+{settings["rounds"]} rounds.
+""".splitlines()
+    notes.append("")
+    if not lost:
+        notes.append(f"No losses in {len(document['cases'])} cases.")
+        return notes
+    notes.append(f"Losses (bold above), {len(lost)} of {len(document['cases'])} cases:")
+    notes.append("")
+    for case in lost:
+        label = f"{OP_TEXT[case['op']]} {shape_label(case)}"
+        notes.append(f"- {label}: {'; '.join(case['losses'])}")
+    return notes
+
+
+def insert(readme: str, text: str) -> str:
+    """The README with `text` between its markers.
+
+    Raises
+    ------
+    ValueError
+        If the markers are not there once each, in order.
+    """
+    head, begin, rest = readme.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not begin or not end or BEGIN in rest or END in tail:
+        raise ValueError(f"readme_table: needs one {BEGIN} and one {END} after it")
+    return f"{head}{BEGIN}\n{text}\n{END}{tail}"
+
+
+def main(arguments: list[str]) -> int:
+    """Run the program; 1 if --check finds the README out of date."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("results", type=Path)
+    parser.add_argument("readme", type=Path)
+    parser.add_argument("--check", action="store_true")
+    given = parser.parse_args(arguments)
+    document = json.loads(given.results.read_text(encoding="utf-8"))
+    if document.get("kind") != "timings":
+        parser.error(f"{given.results} does not hold timings")
+    before = given.readme.read_text(encoding="utf-8")
+    try:
+        after = insert(before, table(document))
+    except ValueError as error:
+        parser.error(str(error))
+    if given.check:
+        if after != before:
+            print(f"{given.readme} is not what {given.results} gives", file=sys.stderr)
+        return int(after != before)
+    given.readme.write_text(after, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,13 @@
+# __init__.pxd - makes the functions of _core.pxd available as `cimport fastnorm`.
+# SPDX-License-Identifier: MIT
+from fastnorm._core cimport (
+    batch_norm_f32,
+    batch_norm_f64,
+    error_message,
+    layer_norm_f32,
+    layer_norm_f64,
+    moments_f32,
+    moments_f64,
+    rms_norm_f32,
+    rms_norm_f64,
+)

@@ -1,0 +1,368 @@
+# _moments.pxi - moments and merge_moments.
+# SPDX-License-Identifier: MIT
+
+
+Moments = namedtuple("Moments", ("mean", "var"), module="fastnorm")
+Moments.__doc__ = """Mean and variance, float64: what `moments` returns.
+
+Attributes
+----------
+mean, var : ndarray of float64
+    0-d where all axes were reduced and not kept.
+"""
+
+MomentsState = namedtuple("MomentsState", ("count", "mean", "m2"), module="fastnorm")
+MomentsState.__doc__ = """Moments that can be merged with others, see `merge_moments`.
+
+Attributes
+----------
+count : int
+    How many values each mean is of.
+mean : ndarray of float64
+m2 : ndarray of float64
+    The sum of squared deviations from the mean.
+"""
+
+
+cdef struct Block:
+    # Adjacent axes of one kind that step through memory as one.
+    bint reduced
+    Py_ssize_t extent
+    Py_ssize_t stride  # bytes
+
+
+cdef int find_blocks(ndarray a, const bint *reduced, Block *blocks) noexcept:
+    """Fold the axes of a into blocks; how many there are."""
+    cdef const cnp.npy_intp *shape = cnp.PyArray_DIMS(a)
+    cdef const cnp.npy_intp *strides = cnp.PyArray_STRIDES(a)
+    cdef int count = 0
+    cdef int i
+    for i in range(cnp.PyArray_NDIM(a)):
+        if shape[i] == 1:
+            continue
+        if (
+            count > 0
+            and blocks[count - 1].reduced == reduced[i]
+            and blocks[count - 1].stride == strides[i] * shape[i]
+        ):
+            blocks[count - 1].extent *= shape[i]
+            blocks[count - 1].stride = strides[i]
+            continue
+        blocks[count] = Block(reduced[i], shape[i], strides[i])
+        count += 1
+    return count
+
+
+cdef bint set_layout(
+    c.fastnorm_moments_args *args, const Block *blocks, int count, Py_ssize_t item
+) noexcept:
+    """Describe blocks, [reduced], kept, [reduced], to the C API if it can take them."""
+    cdef int i = 0, k
+    args.batch = args.channels = args.spatial = 1
+    args.x_stride = args.x_channel_stride = 0
+    for k in range(count):
+        if blocks[k].stride == 0 or blocks[k].stride % item != 0:
+            return False
+    # A run that is all there is comes as one packed channel, not as a column.
+    if i < count and blocks[i].reduced and not (count == 1 and blocks[0].stride == item):
+        args.batch = blocks[i].extent
+        args.x_stride = blocks[i].stride // item
+        i += 1
+    if i < count and not blocks[i].reduced:
+        args.channels = blocks[i].extent
+        args.x_channel_stride = blocks[i].stride // item
+        i += 1
+    if i < count and blocks[i].reduced and blocks[i].stride == item:
+        args.spatial = blocks[i].extent
+        i += 1
+    return i == count
+
+
+cdef c.fastnorm_status run_moments(
+    c.fastnorm_moments_args *args, Py_ssize_t outer, Py_ssize_t outer_step, bint tiny
+) noexcept:
+    """C calls for `outer` arrays that lie outer_step bytes apart."""
+    cdef c.fastnorm_status status
+    args.scratch_size = c.fastnorm_moments_scratch(args)
+    if args.scratch_size > 0:
+        # Without memory for it the call takes longer; the result is the same.
+        args.scratch = PyMem_RawMalloc(args.scratch_size)
+        if args.scratch is NULL:
+            args.scratch_size = 0
+    if tiny:
+        status = step_moments(args, outer, outer_step)
+    else:
+        with nogil:
+            status = step_moments(args, outer, outer_step)
+    PyMem_RawFree(args.scratch)
+    return status
+
+
+cdef c.fastnorm_status step_moments(
+    c.fastnorm_moments_args *args, Py_ssize_t outer, Py_ssize_t outer_step
+) noexcept nogil:
+    cdef c.fastnorm_status status
+    cdef Py_ssize_t i
+    for i in range(outer):
+        status = c.fastnorm_moments(args)
+        if status != c.FASTNORM_OK:
+            return status
+        args.x = <const char *>args.x + outer_step
+        args.mean += args.channels
+        args.m2 += args.channels
+    return c.FASTNORM_OK
+
+
+cdef object reduce_moments(
+    ndarray x, const bint *reduced, ndarray mean, ndarray m2, int num_threads
+):
+    """Fill mean and m2, packed, with the moments over the reduced axes of x."""
+    cdef c.fastnorm_moments_args args
+    cdef Block blocks[MAX_AXES]
+    cdef Py_ssize_t outer = 1, outer_step = 0
+    cdef int count = find_blocks(x, reduced, blocks)
+    cdef int skip = 0
+    memset(&args, 0, sizeof(args))
+    args.size = sizeof(args)
+    args.dtype = dtype_of(x)
+    args.exec_.num_threads = num_threads
+    # A kept axis in front of what the C API knows is walked here.
+    if count > 2 and not blocks[0].reduced:
+        outer = blocks[0].extent
+        outer_step = blocks[0].stride
+        skip = 1
+    if not set_layout(&args, blocks + skip, count - skip, cnp.PyArray_ITEMSIZE(x)):
+        return False
+    args.x = cnp.PyArray_DATA(x)
+    args.mean = <double *>cnp.PyArray_DATA(mean)
+    args.m2 = <double *>cnp.PyArray_DATA(m2)
+    check_status(
+        "moments",
+        run_moments(&args, outer, outer_step, is_tiny(cnp.PyArray_SIZE(x), x)),
+    )
+    return True
+
+
+cdef tuple moments_of(ndarray x, list axes, int num_threads):
+    """The count, mean and m2; the last two of x's shape with reduced axes of 1."""
+    cdef int nd = cnp.PyArray_NDIM(x)
+    cdef bint reduced[MAX_AXES]
+    cdef ndarray ordered, mean, m2
+    shape = np.shape(x)
+    # Axes in the order of memory, so that no Fortran-ordered table is copied.
+    order = list(range(nd))
+    if not cnp.PyArray_IS_C_CONTIGUOUS(x):
+        steps = np.abs((<object>x).strides)
+        order = np.argsort(-steps, kind="stable").tolist()
+    kept = [1 if axis in axes else shape[axis] for axis in order]
+    count = 1
+    for axis in axes:
+        count *= shape[axis]
+    mean = np.empty(kept)
+    m2 = np.empty(kept)
+    if count == 0:
+        mean.fill(NAN)
+        m2.fill(NAN)
+    elif cnp.PyArray_SIZE(mean) > 0:
+        ordered = x.transpose(order)
+        for i in range(nd):
+            reduced[i] = order[i] in axes
+        if not reduce_moments(ordered, reduced, mean, m2, num_threads):
+            # No layout that the C API takes: packed, with the reduced axes last.
+            kept_axes = [i for i in range(nd) if not reduced[i]]
+            reduced_axes = [i for i in range(nd) if reduced[i]]
+            ordered = native_copy(ordered.transpose(kept_axes + reduced_axes))
+            for i in range(nd):
+                reduced[i] = i >= len(kept_axes)
+            reduce_moments(ordered, reduced, mean, m2, num_threads)
+    back = np.argsort(order)
+    return (
+        count,
+        np.ascontiguousarray(mean.transpose(back)),
+        np.ascontiguousarray(m2.transpose(back)),
+    )
+
+
+def moments(
+    input,
+    axis=None,
+    *,
+    ddof=0,
+    keepdims=False,
+    return_state=False,
+    num_threads=None,
+):
+    """Mean and variance over any axes, in float64.
+
+    Parameters
+    ----------
+    input : array_like of float32 or float64
+        Read in place whatever the order of its axes in memory, as long as the reduced
+        axes and the others form at most four alternating blocks, each of one constant
+        step (trailing axes, leading axes, all but the channels of ``[N, C, H, W]`` and
+        so on); other patterns are copied first.
+    axis : int or tuple of int, optional
+        The axes to reduce; None reduces all.
+    ddof : int, default 0
+        The variance is divided by ``count - ddof``: 0 is the biased one, 1 the unbiased.
+    keepdims : bool, default False
+        Keep the reduced axes, with extent 1.
+    return_state : bool, default False
+        Return what `merge_moments` can merge; `ddof` is then not used and must be 0.
+    num_threads : int, optional
+        At most this many threads, for this call; see `set_num_threads`.
+
+    Returns
+    -------
+    Moments
+        The named tuple ``(mean, var)``, float64 whatever input's dtype. NaN where there
+        are no values, and for the variance where there are not more than `ddof`.
+    MomentsState
+        With ``return_state=True`` the named tuple ``(count, mean, m2)``; mean and m2
+        are 0 where there are no values.
+
+    Raises
+    ------
+    TypeError
+        If the dtype is neither float32 nor float64, or an argument is of the wrong
+        kind.
+    ValueError
+        If an axis does not exist or is named twice, or `ddof` is negative.
+    RuntimeError
+        If the environment variable ``FASTNORM_ISA`` names no usable instruction set.
+
+    Notes
+    -----
+    Chunks are reduced by two passes and merged by the formulae of [1]_; no sum of
+    squares is subtracted from another. The result has the same bits whatever the number
+    of threads or the instruction set. Values are taken in the order of memory, so that
+    the last bits of a transposed array may differ from those of its copy.
+
+    References
+    ----------
+    .. [1] T. F. Chan, G. H. Golub, R. J. LeVeque, "Updating formulae and a pairwise
+       algorithm for computing sample variances", 1979, Stanford STAN-CS-79-773.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastnorm
+    >>> x = np.array([[1, 2], [3, 6]], dtype=np.float32)
+    >>> fastnorm.moments(x, axis=0)
+    Moments(mean=array([2., 4.]), var=array([1., 4.]))
+    """
+    cdef ndarray x = as_input("moments", "input", input)
+    cdef int nd = cnp.PyArray_NDIM(x)
+    cdef int threads = as_num_threads("moments", num_threads)
+    axes = list(range(nd)) if axis is None else as_axes("moments", axis, nd)
+    dof = as_index("moments", "ddof", ddof)
+    if dof < 0:
+        raise ValueError(f"moments: ddof is {dof}, at least 0 is needed")
+    if return_state and dof != 0:
+        raise ValueError("moments: ddof has no use with return_state=True")
+    count, mean, m2 = moments_of(x, axes, threads)
+    if not keepdims:
+        mean = mean.squeeze(tuple(axes))
+        m2 = m2.squeeze(tuple(axes))
+    if return_state:
+        if count == 0:
+            mean.fill(0.0)
+            m2.fill(0.0)
+        return MomentsState(count, mean, m2)
+    if count > dof:
+        m2 /= count - dof
+    else:
+        m2.fill(NAN)
+    return Moments(mean, m2)
+
+
+cdef tuple as_state(str name, object value):
+    if not isinstance(value, MomentsState):
+        raise TypeError(
+            f"merge_moments: {name} is {type(value).__name__}, a MomentsState is needed"
+        )
+    count = as_index("merge_moments", f"{name}.count", value.count)
+    if not 0 <= count <= UINT64_MAX:
+        raise ValueError(f"merge_moments: {name}.count is {count}, not from 0 to 2**64-1")
+    arrays = []
+    for part in ("mean", "m2"):
+        array = as_base_array("merge_moments", f"{name}.{part}", getattr(value, part))
+        if array.dtype != np.float64:
+            raise TypeError(
+                f"merge_moments: {name}.{part} has dtype {array.dtype}, "
+                "float64 is needed"
+            )
+        arrays.append(np.array(array, dtype=np.float64, order="C"))
+    if arrays[0].shape != arrays[1].shape:
+        raise ValueError(
+            f"merge_moments: {name}.mean has shape {arrays[0].shape}, "
+            f"{name}.m2 has {arrays[1].shape}"
+        )
+    return count, arrays[0], arrays[1]
+
+
+def merge_moments(a, b):
+    """The moments of two sets of values together, from those of each.
+
+    Parameters
+    ----------
+    a, b : MomentsState
+        From `moments` with ``return_state=True``, or from this function; of one shape.
+        A set with a count of 0 takes no part, whatever its mean and m2 hold.
+
+    Returns
+    -------
+    MomentsState
+        New arrays; `a` and `b` are unchanged.
+
+    Raises
+    ------
+    TypeError
+        If `a` or `b` is not a MomentsState of float64 arrays.
+    ValueError
+        If the shapes differ, a count is negative, or their sum is beyond ``2**64 - 1``.
+
+    Notes
+    -----
+    The formulae are those of [1]_.
+
+    References
+    ----------
+    .. [1] T. F. Chan, G. H. Golub, R. J. LeVeque, "Updating formulae and a pairwise
+       algorithm for computing sample variances", 1979, Stanford STAN-CS-79-773.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastnorm
+    >>> x = np.arange(6.0)
+    >>> a = fastnorm.moments(x[:2], return_state=True)
+    >>> b = fastnorm.moments(x[2:], return_state=True)
+    >>> merged = fastnorm.merge_moments(a, b)
+    >>> merged.count, float(merged.mean), float(merged.m2)
+    (6, 2.5, 17.5)
+    """
+    cdef uint64_t count
+    cdef ndarray mean, m2, other_mean, other_m2
+    first, mean, m2 = as_state("a", a)
+    second, other_mean, other_m2 = as_state("b", b)
+    if not has_shape(other_mean, cnp.PyArray_NDIM(mean), cnp.PyArray_DIMS(mean)):
+        raise ValueError(
+            f"merge_moments: a has shape {np.shape(mean)}, b has {np.shape(other_mean)}"
+        )
+    if first + second > UINT64_MAX:
+        raise ValueError("merge_moments: the counts add up to more than 2**64-1")
+    count = first
+    check_status(
+        "merge_moments",
+        c.fastnorm_moments_merge(
+            cnp.PyArray_SIZE(mean),
+            &count,
+            <double *>cnp.PyArray_DATA(mean),
+            <double *>cnp.PyArray_DATA(m2),
+            second,
+            <const double *>cnp.PyArray_DATA(other_mean),
+            <const double *>cnp.PyArray_DATA(other_m2),
+        ),
+    )
+    return MomentsState(first + second, mean, m2)

@@ -1,0 +1,142 @@
+/* channels.c - arrays [batch, channels, spatial]: what batch norm and moments share.
+ * SPDX-License-Identifier: MIT */
+#include "channels.h"
+
+#include "check.h"
+#include "sum.h"
+#include "threads.h"
+
+#define GROUP_BYTES 65536
+#define LONG_BYTES 1048576 /* a channel that no core's own cache keeps anyway */
+
+fastnorm_status fn_channels_read(const fastnorm_moments_args *args, fn_channels *a) {
+  const size_t element = fn_dtype_size(args->dtype);
+  const size_t shape[3] = {args->batch, args->channels, args->spatial};
+  size_t count;
+  if (element == 0) return FASTNORM_ERROR_DTYPE;
+  if (args->exec.num_threads < 0) return FASTNORM_ERROR_THREADS;
+  if (!fn_count(shape, element, &count)) return FASTNORM_ERROR_SHAPE;
+  const ptrdiff_t s = (ptrdiff_t)args->spatial;
+  *a = (fn_channels){
+      .dtype = args->dtype,
+      .x = args->x,
+      .batch = count ? args->batch : 0,
+      .channels = args->channels,
+      .spatial = args->spatial,
+      .stride = args->x_stride ? args->x_stride : (ptrdiff_t)args->channels * s,
+      .channel_stride = args->x_channel_stride ? args->x_channel_stride : s,
+      .exec = &args->exec};
+  return FASTNORM_OK;
+}
+
+bool fn_channels_are_columns(const fn_channels *a) {
+  return a->spatial == 1 && (a->channel_stride == 1 || a->channels == 1);
+}
+
+static size_t element_of(const fn_channels *a) {
+  return a->dtype == FASTNORM_FLOAT32 ? 4 : 8;
+}
+
+static size_t channel_bytes(const fn_channels *a) {
+  return a->batch * a->spatial * element_of(a);
+}
+
+bool fn_channels_are_long(const fn_channels *a) {
+  return !fn_channels_are_columns(a) && channel_bytes(a) > LONG_BYTES;
+}
+
+size_t fn_channels_scratch(const fn_channels *a) {
+  if (a->batch == 0 || a->channels == 0 || a->spatial == 0) return 0;
+  if (fn_channels_are_columns(a)) {
+    const size_t cols = a->channels < FN_COLUMNS ? a->channels : FN_COLUMNS;
+    const fn_table t = fn_channels_table(a, 0, cols);
+    const size_t chunks = fn_column_chunks(&t);
+    return chunks < 2 ? 0 : chunks * cols * 2 * sizeof(double);
+  }
+  if (!fn_channels_are_long(a)) return 0;
+  const fn_runs g = fn_channels_runs(a, 0, 1);
+  return fn_run_chunks(&g) * 2 * sizeof(double);
+}
+
+fn_table fn_channels_table(const fn_channels *a, size_t first, size_t cols) {
+  return (fn_table){.x = fn_element(a->dtype, a->x, (ptrdiff_t)first),
+                    .rows = a->batch,
+                    .stride = a->stride,
+                    .cols = cols,
+                    .fold = true};
+}
+
+size_t fn_channels_group(const fn_channels *a) {
+  const size_t fit = GROUP_BYTES / channel_bytes(a);
+  return fit < 1 ? 1 : fit > FN_GROUP ? FN_GROUP : fit;
+}
+
+fn_runs fn_channels_runs(const fn_channels *a, size_t first, size_t rows) {
+  return (fn_runs){
+      .x = fn_element(a->dtype, a->x, (ptrdiff_t)first * a->channel_stride),
+      .rows = rows,
+      .row_stride = a->channel_stride,
+      .segs = a->batch,
+      .seg_stride = a->stride,
+      .len = a->spatial};
+}
+
+/* The context of a task that sums one chunk into its place in scratch. */
+typedef struct chunk_work {
+  const fn_channels *a;
+  const fn_table *t;
+  const fn_column_array *column_shift;
+  const fn_runs *g;
+  const void *run_shift;
+} chunk_work;
+
+static void column_chunk_task(void *context, size_t index) {
+  const chunk_work *w = context;
+  double *sums = w->a->scratch + index * 2 * w->t->cols;
+  fn_columns_chunk(w->a->kernels, w->a->dtype, w->t, w->column_shift, index, sums,
+                   sums + w->t->cols);
+}
+
+void fn_channels_columns(const fn_channels *a, const fn_table *t, double eps,
+                         fn_column_stats *s) {
+  const size_t chunks = fn_column_chunks(t);
+  fn_columns_shift(a->kernels, a->dtype, t, s);
+  if (chunks > 1 && a->scratch) {
+    chunk_work w = {.a = a, .t = t, .column_shift = &s->shift};
+    fn_parallel_for(a->exec, chunks, t->rows * t->cols * element_of(a),
+                    column_chunk_task, &w);
+    fn_columns_finish(a->kernels, a->dtype, t, eps, true, a->scratch, s);
+  } else {
+    fn_columns_finish(a->kernels, a->dtype, t, eps, true, NULL, s);
+  }
+}
+
+static void run_chunk_task(void *context, size_t index) {
+  const chunk_work *w = context;
+  const fn_runs c = fn_run_chunk(w->g, w->a->dtype, 0, index);
+  w->a->kernels->moments_runs(&c, w->run_shift, w->a->scratch + 2 * index,
+                              w->a->scratch + 2 * index + 1);
+}
+
+void fn_channels_long(const fn_channels *a, const fn_runs *g, double eps,
+                      fn_group_stats *s) {
+  ptrdiff_t sample[4];
+  const size_t chunks = fn_run_chunks(g);
+  fn_run_sample(g, sample);
+  a->kernels->shift_runs(g, sample, &s->shift);
+  for (size_t r = 0; r < g->rows; r++) {
+    const fn_runs one = fn_run_alone(g, a->dtype, r);
+    chunk_work w = {.a = a,
+                    .g = &one,
+                    .run_shift = fn_element(a->dtype, &s->shift, (ptrdiff_t)r)};
+    fn_sum sum = {0.0, 0.0}, sq = {0.0, 0.0};
+    fn_parallel_for(a->exec, chunks, channel_bytes(a), run_chunk_task, &w);
+    for (size_t i = 0; i < chunks; i++) {
+      fn_sum_add(&sum, a->scratch[2 * i]);
+      fn_sum_add(&sq, a->scratch[2 * i + 1]);
+    }
+    s->sum[r] = fn_sum_value(&sum);
+    s->sq[r] = fn_sum_value(&sq);
+  }
+  fn_runs_finish(a->kernels, a->dtype, g, eps, true, s);
+}

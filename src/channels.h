@@ -1,0 +1,45 @@
+/* channels.h - arrays [batch, channels, spatial]: what batch norm and moments share.
+ * SPDX-License-Identifier: MIT */
+#ifndef FN_CHANNELS_H
+#define FN_CHANNELS_H
+
+#include "columns.h"
+#include "fastnorm.h"
+#include "runs.h"
+
+typedef struct fn_channels {
+  const fn_kernels *kernels;
+  fastnorm_dtype dtype;
+  const void *x;
+  size_t batch, channels, spatial;
+  ptrdiff_t stride, channel_stride;
+  double *scratch; /* NULL if there is too little */
+  const fastnorm_exec *exec;
+} fn_channels;
+
+/* From arguments, with strides filled in; batch is 0 if the array is empty. */
+fastnorm_status fn_channels_read(const fastnorm_moments_args *args, fn_channels *a);
+
+/* spatial == 1 and channels adjacent: columns of a table; everything else is runs. */
+bool fn_channels_are_columns(const fn_channels *a);
+
+/* Bytes of scratch with which all threads can share the statistics. */
+size_t fn_channels_scratch(const fn_channels *a);
+
+/* Columns [first, first + cols) as a table; their statistics, by all threads if there
+ * is scratch for it. */
+fn_table fn_channels_table(const fn_channels *a, size_t first, size_t cols);
+void fn_channels_columns(const fn_channels *a, const fn_table *t, double eps,
+                         fn_column_stats *s);
+
+/* Channels as runs: how many to take at a time, and `rows` of them from `first`. */
+size_t fn_channels_group(const fn_channels *a);
+fn_runs fn_channels_runs(const fn_channels *a, size_t first, size_t rows);
+
+/* Whether channels are so long that threads share each one (needs scratch), and the
+ * statistics of a group of them in that case. */
+bool fn_channels_are_long(const fn_channels *a);
+void fn_channels_long(const fn_channels *a, const fn_runs *g, double eps,
+                      fn_group_stats *s);
+
+#endif

@@ -1,0 +1,166 @@
+/* check.c - arguments: read, checked, and described before anything is written.
+ * SPDX-License-Identifier: MIT */
+#include "check.h"
+
+#include <stdint.h>
+#include <string.h>
+
+fastnorm_status fn_read_args(void *args, size_t size, size_t first_size,
+                             const void *callers) {
+  size_t given;
+  if (!callers) return FASTNORM_ERROR_ARGS;
+  memcpy(&given, callers, sizeof(given)); /* every args struct starts with its size */
+  if (given < first_size || given > 65536) return FASTNORM_ERROR_ARGS;
+  for (size_t i = size; i < given; i++)
+    if (((const unsigned char *)callers)[i] != 0) return FASTNORM_ERROR_ARGS;
+  if (given < size) memset(args, 0, size);
+  memcpy(args, callers, given < size ? given : size);
+  return FASTNORM_OK;
+}
+
+size_t fn_dtype_size(fastnorm_dtype dtype) {
+  switch (dtype) {
+    case FASTNORM_FLOAT32: return sizeof(float);
+    case FASTNORM_FLOAT64: return sizeof(double);
+  }
+  return 0;
+}
+
+bool fn_count(const size_t n[3], size_t element, size_t *count) {
+  size_t product = 1;
+  *count = 0;
+  for (int k = 0; k < 3; k++)
+    if (n[k] == 0) return true;
+  for (int k = 0; k < 3; k++) {
+    if (product > (size_t)PTRDIFF_MAX / element / n[k]) return false;
+    product *= n[k];
+  }
+  *count = product;
+  return true;
+}
+
+/* First and last byte, as addresses; false if they cannot be. */
+static bool byte_range(const fn_array *a, size_t element, uintptr_t *first,
+                       uintptr_t *last) {
+  const uintptr_t base = (uintptr_t)a->p;
+  size_t below = 0, above = element - 1; /* bytes from base */
+  for (int k = 0; k < 3; k++) {
+    const ptrdiff_t stride = a->stride[k];
+    const size_t step = stride < 0 ? (size_t)0 - (size_t)stride : (size_t)stride;
+    const size_t steps = a->n[k] - 1, limit = (size_t)PTRDIFF_MAX / element;
+    if (steps == 0 || step == 0) continue;
+    if (step > limit / steps) return false;
+    size_t *side = stride < 0 ? &below : &above;
+    if (step * steps * element > (size_t)PTRDIFF_MAX - *side) return false;
+    *side += step * steps * element;
+  }
+  if (below > base || above > UINTPTR_MAX - base) return false;
+  *first = base - below;
+  *last = base + above;
+  return true;
+}
+
+/* Whether two elements share memory: ordered by stride, each dimension must step over
+ * all that the smaller ones span. */
+static bool overlaps_itself(const fn_array *a) {
+  bool done[3] = {false, false, false};
+  size_t span = 1;
+  for (int round = 0; round < 3; round++) {
+    int next = -1;
+    size_t smallest = 0;
+    for (int k = 0; k < 3; k++) {
+      const ptrdiff_t s = a->stride[k];
+      const size_t step = s < 0 ? (size_t)0 - (size_t)s : (size_t)s;
+      if (done[k] || a->n[k] == 1) continue;
+      if (next < 0 || step < smallest) next = k, smallest = step;
+    }
+    if (next < 0) return false;
+    if (smallest < span) return true;
+    span = smallest * (a->n[next] - 1) + span;
+    done[next] = true;
+  }
+  return false;
+}
+
+fastnorm_status fn_check_array(const fn_array *a, size_t element, bool output) {
+  uintptr_t first, last;
+  if (!a->p) return FASTNORM_ERROR_NULL;
+  if ((uintptr_t)a->p % element != 0) return FASTNORM_ERROR_ALIGNMENT;
+  if (!byte_range(a, element, &first, &last)) return FASTNORM_ERROR_SHAPE;
+  if (output && overlaps_itself(a)) return FASTNORM_ERROR_STRIDE;
+  return FASTNORM_OK;
+}
+
+/* Columns [from, to) of rows with one stride, both arrays: side by side in one buffer. */
+static bool side_by_side(const fn_array *a, const fn_array *b, size_t element) {
+  const ptrdiff_t stride = a->stride[0];
+  size_t width[2];
+  if (stride != b->stride[0] || stride <= 0) return false;
+  const fn_array *both[2] = {a, b};
+  for (int i = 0; i < 2; i++) {
+    width[i] = 1;
+    for (int k = 1; k < 3; k++) {
+      if (both[i]->stride[k] < 0) return false;
+      width[i] += (both[i]->n[k] - 1) * (size_t)both[i]->stride[k];
+    }
+    width[i] *= element;
+  }
+  const size_t step = (size_t)stride * element;
+  const uintptr_t p = (uintptr_t)a->p, q = (uintptr_t)b->p;
+  const size_t apart = q >= p ? (q - p) % step : (step - (p - q) % step) % step;
+  return apart >= width[0] && step - apart >= width[1];
+}
+
+bool fn_overlap_bytes(const fn_array *a, size_t a_element, const fn_array *b,
+                      size_t b_element) {
+  uintptr_t a_first, a_last, b_first, b_last;
+  if (!a->p || !b->p) return false;
+  if (!byte_range(a, a_element, &a_first, &a_last) ||
+      !byte_range(b, b_element, &b_first, &b_last))
+    return true;
+  return a_first <= b_last && b_first <= a_last;
+}
+
+bool fn_overlap(const fn_array *a, const fn_array *b, size_t element) {
+  return fn_overlap_bytes(a, element, b, element) && !side_by_side(a, b, element);
+}
+
+bool fn_overlap_not_same(const fn_array *a, const fn_array *b, size_t element) {
+  if (a->p == b->p) {
+    bool same = true;
+    for (int k = 0; k < 3; k++)
+      same &= a->n[k] == b->n[k] && (a->n[k] == 1 || a->stride[k] == b->stride[k]);
+    if (same) return false;
+  }
+  return fn_overlap(a, b, element);
+}
+
+fastnorm_status fn_check_arrays(const fn_array *arrays, size_t n_in, size_t n_out,
+                                size_t element) {
+  const size_t n = 1 + n_in + n_out;
+  for (size_t i = 0; i < n; i++) {
+    if (!arrays[i].p && i > 1) continue;
+    const fastnorm_status s = fn_check_array(&arrays[i], element, i == 0 || i > n_in);
+    if (s != FASTNORM_OK) return s;
+  }
+  if (fn_overlap_not_same(&arrays[0], &arrays[1], element)) return FASTNORM_ERROR_OVERLAP;
+  for (size_t i = 0; i < n; i++) /* every pair of which one is an output */
+    for (size_t j = i + 1; j < n; j++) {
+      const bool writes = i == 0 || j > n_in;
+      if (writes && !(i == 0 && j == 1) && fn_overlap(&arrays[i], &arrays[j], element))
+        return FASTNORM_ERROR_OVERLAP;
+    }
+  return FASTNORM_OK;
+}
+
+fastnorm_status fn_read_eps(double eps, double initial, double *out) {
+  if (eps < 0.0 || eps > 0.0) { /* not the default, and not NaN */
+    if (!(eps <= 1.7976931348623157e308)) return FASTNORM_ERROR_EPS;
+    if (eps < 0.0 && (eps < FASTNORM_EPS_ZERO || eps > FASTNORM_EPS_ZERO))
+      return FASTNORM_ERROR_EPS;
+    *out = eps < 0.0 ? 0.0 : eps;
+    return FASTNORM_OK;
+  }
+  *out = initial;
+  return eps != eps ? FASTNORM_ERROR_EPS : FASTNORM_OK;
+}

@@ -1,0 +1,185 @@
+/* columns.c - statistics of the columns of a table.
+ * SPDX-License-Identifier: MIT
+ *
+ * Few columns would leave most of a vector empty, so k rows are folded into one of
+ * k * cols columns, and the k sums of each column added at the end of a chunk. The fold
+ * depends on the shape alone; rows that are not adjacent in memory are packed first, so
+ * that their sums are made in the same order. */
+#include "columns.h"
+
+#include <string.h>
+
+#include "runs.h"
+#include "sum.h"
+
+#define FOLD_BELOW 128 /* columns; from here on a vec or two more or less hardly matter */
+#define FOLD_TO 256
+#define BLOCK_BYTES 524288
+#define PACK_ROWS 16 /* of folded rows: what the kernel sums before it widens */
+
+size_t fn_column_block(size_t rows, size_t cols, fastnorm_dtype dtype) {
+  const size_t element = dtype == FASTNORM_FLOAT32 ? 4 : 8;
+  const size_t fit = BLOCK_BYTES / element / rows / FN_PAD * FN_PAD;
+  const size_t block = fit < 2 * FN_PAD ? 2 * FN_PAD : fit;
+  return cols <= block ? (cols < FN_COLUMNS ? cols : FN_COLUMNS)
+                       : (block < FN_COLUMNS ? block : FN_COLUMNS);
+}
+
+static size_t fold_of(const fn_table *t) {
+  if (!t->fold || t->cols >= FOLD_BELOW) return 1;
+  const size_t k = FOLD_TO / t->cols;
+  return k < t->rows ? k : t->rows;
+}
+
+size_t fn_column_chunks(const fn_table *t) {
+  const size_t rows = fold_of(t) * FN_COLUMN_CHUNK;
+  return (t->rows + rows - 1) / rows;
+}
+
+/* Rows [0, rows) of x, one after another: in place if they are, else copied to pack. */
+static const void *adjacent(fastnorm_dtype dtype, const fn_table *t, size_t first,
+                            size_t rows, void *pack) {
+  const void *x = fn_element(dtype, t->x, (ptrdiff_t)first * t->stride);
+  if (t->stride == (ptrdiff_t)t->cols) return x;
+  const size_t bytes = t->cols * (dtype == FASTNORM_FLOAT32 ? 4 : 8);
+  for (size_t r = 0; r < rows; r++)
+    memcpy((char *)pack + r * bytes, fn_element(dtype, x, (ptrdiff_t)r * t->stride),
+           bytes);
+  return pack;
+}
+
+/* The folded sums of rows [first, end) into sum and sq, which are added to. */
+static void folded_sums(const fn_kernels *k, fastnorm_dtype dtype, const fn_table *t,
+                        size_t fold, const fn_column_array *shift, size_t first,
+                        size_t end, double *sum, double *sq) {
+  union {
+    float f32[PACK_ROWS * FOLD_TO];
+    double f64[PACK_ROWS * FOLD_TO];
+  } pack;
+  const bool packed = t->stride != (ptrdiff_t)t->cols;
+  while (first < end) {
+    size_t folded = (end - first) / fold;
+    if (packed && folded > PACK_ROWS) folded = PACK_ROWS;
+    const size_t rows = folded > 0 ? folded * fold : end - first; /* the last few */
+    const fn_table f = {.x = adjacent(dtype, t, first, rows, &pack),
+                        .rows = folded > 0 ? folded : 1,
+                        .stride = (ptrdiff_t)(fold * t->cols),
+                        .cols = folded > 0 ? fold * t->cols : rows * t->cols};
+    k->moments_columns(&f, shift, sum, sq);
+    first += rows;
+  }
+}
+
+void fn_columns_chunk(const fn_kernels *k, fastnorm_dtype dtype, const fn_table *t,
+                      const fn_column_array *shift, size_t chunk, double *sum,
+                      double *sq) {
+  const size_t fold = fold_of(t), rows = fold * FN_COLUMN_CHUNK, first = chunk * rows;
+  const size_t end = t->rows - first < rows ? t->rows : first + rows;
+  double wide_sum[FN_COLUMNS], wide_sq[FN_COLUMNS];
+  memset(wide_sum, 0, sizeof(wide_sum));
+  memset(wide_sq, 0, sizeof(wide_sq));
+  if (fold > 1) {
+    folded_sums(k, dtype, t, fold, shift, first, end, wide_sum, wide_sq);
+  } else {
+    const fn_table part = {.x = fn_element(dtype, t->x, (ptrdiff_t)first * t->stride),
+                           .rows = end - first,
+                           .stride = t->stride,
+                           .cols = t->cols};
+    k->moments_columns(&part, shift, wide_sum, wide_sq);
+  }
+  for (size_t c = 0; c < t->cols; c++) {
+    fn_sum total = {0.0, 0.0}, total_sq = {0.0, 0.0};
+    for (size_t i = 0; i < fold; i++) {
+      fn_sum_add(&total, wide_sum[i * t->cols + c]);
+      fn_sum_add(&total_sq, wide_sq[i * t->cols + c]);
+    }
+    sum[c] = fn_sum_value(&total);
+    sq[c] = fn_sum_value(&total_sq);
+  }
+}
+
+/* The shift of each column, once per folded row, and zeros in the padding. */
+static void replicate_shift(fastnorm_dtype dtype, const fn_table *t,
+                            fn_column_stats *s) {
+  const size_t element = dtype == FASTNORM_FLOAT32 ? 4 : 8, fold = fold_of(t);
+  const size_t bytes = t->cols * element;
+  char *p = (char *)&s->shift;
+  for (size_t i = 1; i < fold; i++) memcpy(p + i * bytes, p, bytes);
+  memset(p + fold * bytes, 0, FN_COLUMNS * element - fold * bytes);
+}
+
+void fn_columns_shift(const fn_kernels *k, fastnorm_dtype dtype, const fn_table *t,
+                      fn_column_stats *s) {
+  const fn_runs columns = {.x = t->x, .rows = t->cols, .row_stride = 1};
+  ptrdiff_t sample[4];
+  for (size_t i = 0; i < 4; i++) sample[i] = (ptrdiff_t)(t->rows / 4 * i) * t->stride;
+  k->shift_runs(&columns, sample, &s->shift);
+  replicate_shift(dtype, t, s);
+}
+
+static void all_sums(const fn_kernels *k, fastnorm_dtype dtype, const fn_table *t,
+                     const fn_column_array *shift, const double *chunk_sums,
+                     fn_column_stats *s) {
+  const size_t chunks = fn_column_chunks(t), n = t->cols;
+  double part[2 * FN_COLUMNS], rounding[2 * FN_COLUMNS];
+  for (size_t i = 0; i < chunks; i++) {
+    const double *sums = chunk_sums ? chunk_sums + i * 2 * n : part;
+    if (!chunk_sums) fn_columns_chunk(k, dtype, t, shift, i, part, part + n);
+    for (size_t j = 0; j < 2 * n; j++) {
+      double *to = j < n ? &s->sum[j] : &s->sq[j - n];
+      fn_sum total = {i ? *to : 0.0, i ? rounding[j] : 0.0};
+      fn_sum_add(&total, sums[j]);
+      *to = total.value;
+      rounding[j] = total.rounding;
+    }
+  }
+  for (size_t j = 0; j < 2 * n; j++) {
+    double *to = j < n ? &s->sum[j] : &s->sq[j - n];
+    const fn_sum total = {*to, rounding[j]};
+    *to = fn_sum_value(&total);
+  }
+}
+
+/* Marks what the kernel found bad; finds it again about the mean it found; what stays
+ * bad is slow. Good columns come out of the second pass as they went in. */
+static void repair(const fn_kernels *k, fastnorm_dtype dtype, const fn_table *t,
+                   double eps, bool centered, fn_column_stats *s) {
+  const double n = (double)t->rows;
+  for (int pass = centered ? 0 : 1; pass < 2; pass++) {
+    size_t bad = 0;
+    for (size_t c = 0; c < t->cols; c++) {
+      fn_group_array hi, lo;
+      double var[FN_PAD];
+      const void *shift = fn_element(dtype, &s->shift, (ptrdiff_t)c);
+      s->is_slow[c] = !k->finish(1, n, eps, &s->sum[c], &s->sq[c],
+                                 centered ? shift : NULL, &hi, &lo, var);
+      bad += s->is_slow[c];
+      if (pass == 0 && s->is_slow[c])
+        fn_set(dtype, &s->shift, c, fn_get(dtype, &s->hi, c));
+    }
+    s->any_slow = bad > 0;
+    if (pass == 1 || bad == 0) return;
+    replicate_shift(dtype, t, s);
+    all_sums(k, dtype, t, &s->shift, NULL, s);
+    if (k->finish(t->cols, n, eps, s->sum, s->sq, &s->shift, &s->hi, &s->lo, s->var)) {
+      s->any_slow = false;
+      return;
+    }
+  }
+}
+
+void fn_columns_finish(const fn_kernels *k, fastnorm_dtype dtype, const fn_table *t,
+                       double eps, bool centered, const double *chunk_sums,
+                       fn_column_stats *s) {
+  all_sums(k, dtype, t, centered ? &s->shift : NULL, chunk_sums, s);
+  s->any_slow = false;
+  if (!k->finish(t->cols, (double)t->rows, eps, s->sum, s->sq,
+                 centered ? &s->shift : NULL, &s->hi, &s->lo, s->var))
+    repair(k, dtype, t, eps, centered, s);
+}
+
+void fn_columns_stats(const fn_kernels *k, fastnorm_dtype dtype, const fn_table *t,
+                      double eps, bool centered, fn_column_stats *s) {
+  if (centered) fn_columns_shift(k, dtype, t, s);
+  fn_columns_finish(k, dtype, t, eps, centered, NULL, s);
+}

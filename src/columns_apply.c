@@ -1,0 +1,143 @@
+/* columns_apply.c - a mean, scale and offset per column, applied to the rows of a table.
+ * SPDX-License-Identifier: MIT */
+#include <string.h>
+
+#include "columns.h"
+#include "runs.h"
+#include "scale.h"
+
+#define FOLD_TO 256
+
+/* A column, as a run of one-element segments. */
+static fn_runs column(fastnorm_dtype dtype, const fn_table *t, size_t c) {
+  return (fn_runs){.x = fn_element(dtype, t->x, (ptrdiff_t)c),
+                   .rows = 1,
+                   .segs = t->rows,
+                   .seg_stride = t->stride,
+                   .len = 1};
+}
+
+static bool is_slow(const fn_column_stats *s, size_t c) {
+  return s->any_slow && s->is_slow[c];
+}
+
+void fn_column_moments(fastnorm_dtype dtype, const fn_table *t, double eps, bool centered,
+                       const fn_column_stats *s, size_t c, fn_column_result *out) {
+  if (is_slow(s, c)) {
+    const fn_runs run = column(dtype, t, c);
+    fn_slow slow;
+    fn_slow_stats(dtype, &run, eps, centered, &slow);
+    *out = (fn_column_result){fn_slow_mean(&slow), fn_slow_var(&slow),
+                              fn_slow_rstd(&slow)};
+    return;
+  }
+  out->mean = centered ? fn_get(dtype, &s->hi, c) + fn_get(dtype, &s->lo, c) : 0.0;
+  out->var = s->var[c];
+}
+
+void fn_column_read(fastnorm_dtype dtype, const fn_table *t, double eps, bool centered,
+                    const fn_column_stats *s, size_t c, fn_column_result *out) {
+  fn_column_moments(dtype, t, eps, centered, s, c, out);
+  if (!is_slow(s, c)) out->rstd = fn_get(dtype, &s->rstd, c);
+}
+
+void fn_column_given(fastnorm_dtype dtype, double eps, const fn_column_stats *s, size_t c,
+                     fn_column_result *out) {
+  fn_slow slow;
+  out->mean = fn_get(dtype, &s->hi, c);
+  out->var = s->var[c];
+  out->rstd = fn_get(dtype, &s->rstd, c);
+  if (!is_slow(s, c)) return;
+  fn_slow_given(out->mean, out->var, eps, &slow);
+  out->rstd = fn_slow_rstd(&slow);
+}
+
+void fn_columns_scale(const fn_kernels *k, fastnorm_dtype dtype, size_t cols,
+                      const fn_column_parameters *p, fn_column_stats *s) {
+  const fn_scale_input in = {.n = cols,
+                             .eps = p->eps,
+                             .given = p->given,
+                             .hi = p->centered ? &s->hi : NULL,
+                             .lo = &s->lo,
+                             .var = s->var,
+                             .weight = p->per_row ? NULL : p->weight,
+                             .bias = p->per_row ? NULL : p->bias};
+  fn_scale(k, dtype, &in, &s->any_slow, s->is_slow, &s->rstd, &s->scale, &s->offset);
+}
+
+/* Columns [from, to), none of them slow. */
+static void apply_span(const fn_kernels *k, fastnorm_dtype dtype, const fn_table *t,
+                       void *y, ptrdiff_t y_stride, const fn_column_stats *s,
+                       const fn_column_parameters *p, size_t from, size_t to) {
+  const ptrdiff_t i = (ptrdiff_t)from;
+  const fn_table span = {.x = fn_element(dtype, t->x, i),
+                         .rows = t->rows,
+                         .stride = t->stride,
+                         .cols = to - from};
+  if (from == to) return;
+  k->apply_columns(&span, fn_element(dtype, y, i), y_stride,
+                   p->centered ? fn_element(dtype, &s->hi, i) : NULL,
+                   fn_element(dtype, &s->scale, i), fn_element(dtype, &s->offset, i),
+                   p->per_row ? p->weight : NULL, p->per_row ? p->bias : NULL);
+}
+
+static void apply_slow(fastnorm_dtype dtype, const fn_table *t, void *y,
+                       ptrdiff_t y_stride, const fn_column_stats *s,
+                       const fn_column_parameters *p, size_t c) {
+  const fn_runs run = column(dtype, t, c);
+  const ptrdiff_t at = p->per_row ? 0 : (ptrdiff_t)c;
+  fn_slow slow;
+  if (p->given)
+    fn_slow_given(fn_get(dtype, &s->hi, c), s->var[c], p->eps, &slow);
+  else
+    fn_slow_stats(dtype, &run, p->eps, p->centered, &slow);
+  fn_slow_apply(dtype, &run, fn_element(dtype, y, (ptrdiff_t)c), y_stride, &slow,
+                p->weight ? fn_element(dtype, p->weight, at) : NULL,
+                p->bias ? fn_element(dtype, p->bias, at) : NULL, p->per_row ? 1 : 0);
+}
+
+/* Few columns, rows one after another: rows of FOLD_TO or so columns instead. */
+static void apply_folded(const fn_kernels *k, fastnorm_dtype dtype, const fn_table *t,
+                         void *y, const fn_column_stats *s,
+                         const fn_column_parameters *p) {
+  fn_column_array hi, scale, offset;
+  const size_t fold = FOLD_TO / t->cols, rows = t->rows / fold;
+  const size_t bytes = t->cols * (dtype == FASTNORM_FLOAT32 ? 4 : 8);
+  const fn_table folded = {.x = t->x,
+                           .rows = rows,
+                           .stride = (ptrdiff_t)(fold * t->cols),
+                           .cols = fold * t->cols};
+  for (size_t i = 0; i < fold; i++) {
+    memcpy((char *)&scale + i * bytes, &s->scale, bytes);
+    if (p->centered) memcpy((char *)&hi + i * bytes, &s->hi, bytes);
+    if (p->centered) memcpy((char *)&offset + i * bytes, &s->offset, bytes);
+  }
+  k->apply_columns(&folded, y, folded.stride, p->centered ? &hi : NULL, &scale, &offset,
+                   NULL, NULL);
+  const ptrdiff_t done = (ptrdiff_t)(rows * fold * t->cols);
+  fn_table rest = *t;
+  rest.x = fn_element(dtype, t->x, done);
+  rest.rows = t->rows - rows * fold;
+  apply_span(k, dtype, &rest, fn_element(dtype, y, done), (ptrdiff_t)t->cols, s, p, 0,
+             t->cols);
+}
+
+void fn_columns_apply(const fn_kernels *k, fastnorm_dtype dtype, const fn_table *t,
+                      void *y, ptrdiff_t y_stride, const fn_column_stats *s,
+                      const fn_column_parameters *p) {
+  const ptrdiff_t cols = (ptrdiff_t)t->cols;
+  const bool per_row = p->per_row && (p->weight || p->bias);
+  size_t from = 0;
+  if (!s->any_slow && !per_row && t->cols <= FOLD_TO / 2 && t->stride == cols &&
+      y_stride == cols) {
+    apply_folded(k, dtype, t, y, s, p);
+    return;
+  }
+  for (size_t c = 0; s->any_slow && c < t->cols; c++) {
+    if (!s->is_slow[c]) continue;
+    apply_span(k, dtype, t, y, y_stride, s, p, from, c);
+    apply_slow(dtype, t, y, y_stride, s, p, c);
+    from = c + 1;
+  }
+  apply_span(k, dtype, t, y, y_stride, s, p, from, t->cols);
+}

@@ -1,0 +1,33 @@
+/* compiler.h - the few things that depend on the compiler, and nothing else.
+ * SPDX-License-Identifier: MIT */
+#ifndef FN_COMPILER_H
+#define FN_COMPILER_H
+
+/* The vector code needs GCC's or clang's target regions; elsewhere, or when the
+ * embedder asks for it, only the portable kernels are built. */
+#if defined(__GNUC__) && !defined(FASTNORM_PORTABLE_ONLY)
+#if defined(__x86_64__)
+#define FN_X86 1
+#elif defined(__aarch64__) && defined(__ARM_NEON) && !defined(__ARM_BIG_ENDIAN)
+#define FN_NEON 1
+#endif
+#endif
+
+/* Words of the simd vocabulary: inlined even without optimisation, so that no vector
+ * wider than the baseline ABI ever crosses a real call. */
+#if defined(__GNUC__)
+#define FN_WORD static inline __attribute__((always_inline, unused))
+#define FN_LIKELY(x) __builtin_expect(!!(x), 1)
+#define FN_ALIGNED(n) __attribute__((aligned(n)))
+#define FN_PREFETCH(p) __builtin_prefetch(p)
+#else
+#define FN_WORD static inline
+#define FN_LIKELY(x) (x)
+#define FN_ALIGNED(n)
+#define FN_PREFETCH(p) ((void)(p))
+#endif
+
+#define FN_CAT_(a, b, c) a##_##b##_##c
+#define FN_CAT(a, b, c) FN_CAT_(a, b, c)
+
+#endif

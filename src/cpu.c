@@ -1,0 +1,25 @@
+/* cpu.c - what this CPU and its operating system support.
+ * SPDX-License-Identifier: MIT
+ *
+ * The compiler's own run-time knows: __builtin_cpu_supports asks CPUID, and XGETBV for
+ * whether the operating system saves the wide registers. */
+#include "cpu.h"
+
+#include "compiler.h"
+
+#if defined(FN_X86)
+bool fn_cpu_has_avx2(void) {
+  __builtin_cpu_init();
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
+
+bool fn_cpu_has_avx512(void) {
+  return fn_cpu_has_avx2() && __builtin_cpu_supports("avx512f") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+#else
+bool fn_cpu_has_avx2(void) { return false; }
+bool fn_cpu_has_avx512(void) { return false; }
+#endif
+
+bool fn_cpu_any(void) { return true; }

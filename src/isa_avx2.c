@@ -1,0 +1,33 @@
+/* isa_avx2.c - the kernels for x86-64 with AVX2 and FMA.
+ * SPDX-License-Identifier: MIT */
+#include "compiler.h"
+#if defined(FN_X86)
+#include <immintrin.h>
+
+#include "kernels.h"
+#include "range.h"
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2,fma")
+#endif
+
+#define FN_ISA avx2
+#include "simd/avx2.h"
+
+#define FN_T_IS_FLOAT 1
+#include "template/kernels.h"
+#undef FN_T_IS_FLOAT
+#define FN_T_IS_FLOAT 0
+#include "template/kernels.h"
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+
+const fn_isa fn_isa_avx2 = {"avx2", {&table_f32_avx2, &table_f64_avx2}};
+#endif

@@ -1,0 +1,22 @@
+/* isa_neon.c - the kernels for AArch64, whose baseline has Advanced SIMD.
+ * SPDX-License-Identifier: MIT */
+#include "compiler.h"
+#if defined(FN_NEON)
+#include <arm_neon.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "kernels.h"
+#include "range.h"
+
+#define FN_ISA neon
+#include "simd/neon.h"
+
+#define FN_T_IS_FLOAT 1
+#include "template/kernels.h"
+#undef FN_T_IS_FLOAT
+#define FN_T_IS_FLOAT 0
+#include "template/kernels.h"
+
+const fn_isa fn_isa_neon = {"neon", {&table_f32_neon, &table_f64_neon}};
+#endif

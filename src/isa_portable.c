@@ -1,0 +1,18 @@
+/* isa_portable.c - the kernels for plain C, on any platform.
+ * SPDX-License-Identifier: MIT */
+#include "compiler.h"
+#include <math.h>
+
+#include "kernels.h"
+#include "range.h"
+
+#define FN_ISA portable
+#include "simd/portable.h"
+
+#define FN_T_IS_FLOAT 1
+#include "template/kernels.h"
+#undef FN_T_IS_FLOAT
+#define FN_T_IS_FLOAT 0
+#include "template/kernels.h"
+
+const fn_isa fn_isa_portable = {"portable", {&table_f32_portable, &table_f64_portable}};

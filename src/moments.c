@@ -1,0 +1,131 @@
+/* moments.c - mean and sum of squared deviations per channel, and how to merge them.
+ * SPDX-License-Identifier: MIT */
+#include "channels.h"
+#include "check.h"
+#include "dispatch.h"
+#include "sum.h"
+#include "threads.h"
+
+typedef struct moments_work {
+  fn_channels a;
+  double *mean, *m2;
+} moments_work;
+
+static double scaled_m2(const fn_slow *slow, double n) { return fn_slow_var(slow) * n; }
+
+static void store_runs(const moments_work *w, size_t first, size_t rows,
+                       const fn_group_stats *s) {
+  const double n = (double)w->a.batch * (double)w->a.spatial;
+  const fastnorm_dtype dtype = w->a.dtype;
+  for (size_t r = 0; r < rows; r++) {
+    const bool slow = s->any_slow && s->is_slow[r];
+    w->mean[first + r] = slow ? fn_slow_mean(&s->slow[r])
+                              : fn_get(dtype, &s->hi, r) + fn_get(dtype, &s->lo, r);
+    w->m2[first + r] = slow ? scaled_m2(&s->slow[r], n) : s->var[r] * n;
+  }
+}
+
+static void group_task(void *context, size_t index) {
+  const moments_work *w = context;
+  const fn_channels *a = &w->a;
+  const size_t group = fn_channels_group(a), first = index * group;
+  const fn_runs g = fn_channels_runs(
+      a, first, a->channels - first < group ? a->channels - first : group);
+  fn_group_stats s;
+  fn_runs_stats(a->kernels, a->dtype, &g, 0.0, true, &s);
+  store_runs(w, first, g.rows, &s);
+}
+
+static void long_channels(const moments_work *w) {
+  for (size_t c = 0; c < w->a.channels; c++) {
+    const fn_runs g = fn_channels_runs(&w->a, c, 1);
+    fn_group_stats s;
+    fn_channels_long(&w->a, &g, 0.0, &s);
+    store_runs(w, c, 1, &s);
+  }
+}
+
+static void columns(const moments_work *w) {
+  const fn_channels *a = &w->a;
+  for (size_t first = 0; first < a->channels; first += FN_COLUMNS) {
+    const size_t left = a->channels - first;
+    const fn_table t =
+        fn_channels_table(a, first, left < FN_COLUMNS ? left : FN_COLUMNS);
+    fn_column_stats s;
+    fn_channels_columns(a, &t, 0.0, &s);
+    for (size_t c = 0; c < t.cols; c++) {
+      fn_column_result column;
+      fn_column_moments(a->dtype, &t, 0.0, true, &s, c, &column);
+      w->mean[first + c] = column.mean;
+      w->m2[first + c] = column.var * (double)t.rows;
+    }
+  }
+}
+
+fastnorm_status fastnorm_moments(const fastnorm_moments_args *callers) {
+  fastnorm_moments_args args;
+  moments_work w;
+  fastnorm_status s = fn_read_args(&args, sizeof(args), sizeof(args), callers);
+  if (s == FASTNORM_OK) s = fn_channels_read(&args, &w.a);
+  if (s != FASTNORM_OK || w.a.batch == 0) return s;
+  const size_t n = args.channels;
+  const fn_array x = {
+      args.x, {args.batch, n, args.spatial}, {w.a.stride, w.a.channel_stride, 1}};
+  const fn_array out[2] = {{args.mean, {1, 1, n}, {0, 0, 1}},
+                           {args.m2, {1, 1, n}, {0, 0, 1}}};
+  s = fn_check_array(&x, fn_dtype_size(args.dtype), false);
+  for (int i = 0; i < 2 && s == FASTNORM_OK; i++)
+    s = fn_check_array(&out[i], sizeof(double), true);
+  if (s != FASTNORM_OK) return s;
+  if (fn_overlap_bytes(&out[0], sizeof(double), &out[1], sizeof(double)) ||
+      fn_overlap_bytes(&out[0], sizeof(double), &x, fn_dtype_size(args.dtype)) ||
+      fn_overlap_bytes(&out[1], sizeof(double), &x, fn_dtype_size(args.dtype)))
+    return FASTNORM_ERROR_OVERLAP;
+  w.a.kernels = fn_dispatch(args.dtype);
+  if (!w.a.kernels) return FASTNORM_ERROR_ISA;
+  w.mean = args.mean, w.m2 = args.m2;
+  const size_t need = fn_channels_scratch(&w.a);
+  w.a.scratch = need > 0 && args.scratch_size >= need ? args.scratch : NULL;
+  if (fn_channels_are_columns(&w.a)) {
+    columns(&w);
+  } else if (fn_channels_are_long(&w.a) && w.a.scratch) {
+    long_channels(&w);
+  } else {
+    const size_t group = fn_channels_group(&w.a);
+    fn_parallel_for(&args.exec, (n + group - 1) / group,
+                    args.batch * n * args.spatial * fn_dtype_size(args.dtype), group_task,
+                    &w);
+  }
+  return FASTNORM_OK;
+}
+
+size_t fastnorm_moments_scratch(const fastnorm_moments_args *callers) {
+  fastnorm_moments_args args;
+  fn_channels a;
+  if (fn_read_args(&args, sizeof(args), sizeof(args), callers) != FASTNORM_OK) return 0;
+  return fn_channels_read(&args, &a) == FASTNORM_OK ? fn_channels_scratch(&a) : 0;
+}
+
+fastnorm_status fastnorm_moments_merge(size_t channels, uint64_t *count, double *mean,
+                                       double *m2, uint64_t other_count,
+                                       const double *other_mean, const double *other_m2) {
+  if (!count) return FASTNORM_ERROR_NULL;
+  if (channels > 0 && (!mean || !m2 || !other_mean || !other_m2))
+    return FASTNORM_ERROR_NULL;
+  if (other_count > UINT64_MAX - *count) return FASTNORM_ERROR_SHAPE;
+  if (other_count == 0) return FASTNORM_OK;
+  const double a = (double)*count, b = (double)other_count, n = a + b;
+  for (size_t c = 0; c < channels; c++) {
+    if (*count == 0) {
+      mean[c] = other_mean[c];
+      m2[c] = other_m2[c];
+      continue;
+    }
+    /* From the larger set, so that one sample more or less moves the mean by little. */
+    const double delta = other_mean[c] - mean[c];
+    mean[c] = b <= a ? mean[c] + delta * (b / n) : other_mean[c] - delta * (a / n);
+    m2[c] = m2[c] + other_m2[c] + delta * delta * (a * (b / n));
+  }
+  *count += other_count;
+  return FASTNORM_OK;
+}

@@ -1,0 +1,27 @@
+/* rms_norm.c - RMS norm: layer norm about zero, without a bias.
+ * SPDX-License-Identifier: MIT */
+#include "check.h"
+#include "rows.h"
+
+fastnorm_status fastnorm_rms_norm(const fastnorm_rms_norm_args *callers) {
+  fastnorm_rms_norm_args args;
+  fn_rows_work work;
+  fastnorm_status s = fn_read_args(&args, sizeof(args), sizeof(args), callers);
+  if (s != FASTNORM_OK) return s;
+  const fastnorm_layer_norm_args layer = {.size = sizeof(layer),
+                                          .dtype = args.dtype,
+                                          .x = args.x,
+                                          .y = args.y,
+                                          .weight = args.weight,
+                                          .rstd = args.rstd,
+                                          .rows = args.rows,
+                                          .cols = args.cols,
+                                          .inner = args.inner,
+                                          .x_stride = args.x_stride,
+                                          .y_stride = args.y_stride,
+                                          .eps = args.eps,
+                                          .exec = args.exec};
+  s = fn_rows_check(&layer, false, &work);
+  if (s == FASTNORM_OK && work.rows > 0) fn_rows_run(&work, &args.exec);
+  return s;
+}

@@ -1,0 +1,153 @@
+/* simd/neon.h - the vector vocabulary on AArch64 Advanced SIMD.
+ * SPDX-License-Identifier: MIT
+ *
+ * A vec is eight registers in the order of the lanes. The words are described in
+ * simd/portable.h; the loops over registers have constant bounds and are unrolled. */
+
+typedef struct {
+  float32x4_t v[8];
+} f32_vec;
+typedef struct {
+  float64x2_t v[8];
+} f64_vec;
+
+#define FN_EACH(expression)                                           \
+  _Pragma("GCC unroll 8") for (int k = 0; k < 8; k++) r.v[k] = (expression); \
+  return r
+
+#define FN_MAP(T, R, S)                                                  \
+  FN_WORD T##_vec T##_splat(S x) {                                       \
+    T##_vec r;                                                           \
+    FN_EACH(vdupq_n_##R(x));                                             \
+  }                                                                      \
+  FN_WORD T##_vec T##_load(const S *p) {                                 \
+    T##_vec r;                                                           \
+    FN_EACH(vld1q_##R(p + k * T##_REG));                                 \
+  }                                                                      \
+  FN_WORD void T##_store(S *p, T##_vec x) {                              \
+    _Pragma("GCC unroll 8") for (int k = 0; k < 8; k++)                  \
+        vst1q_##R(p + k * T##_REG, x.v[k]);                              \
+  }                                                                      \
+  FN_WORD T##_vec T##_load_partial_or(const S *p, size_t n, T##_vec f) { \
+    S t[8 * T##_REG];                                                    \
+    T##_store(t, f);                                                     \
+    memcpy(t, p, n * sizeof(S));                                         \
+    return T##_load(t);                                                  \
+  }                                                                      \
+  FN_WORD void T##_store_partial(S *p, size_t n, T##_vec x) {            \
+    S t[8 * T##_REG];                                                    \
+    T##_store(t, x);                                                     \
+    memcpy(p, t, n * sizeof(S));                                         \
+  }                                                                      \
+  FN_WORD T##_vec T##_add(T##_vec x, T##_vec y) {                        \
+    T##_vec r;                                                           \
+    FN_EACH(vaddq_##R(x.v[k], y.v[k]));                                  \
+  }                                                                      \
+  FN_WORD T##_vec T##_sub(T##_vec x, T##_vec y) {                        \
+    T##_vec r;                                                           \
+    FN_EACH(vsubq_##R(x.v[k], y.v[k]));                                  \
+  }                                                                      \
+  FN_WORD T##_vec T##_mul(T##_vec x, T##_vec y) {                        \
+    T##_vec r;                                                           \
+    FN_EACH(vmulq_##R(x.v[k], y.v[k]));                                  \
+  }                                                                      \
+  FN_WORD T##_vec T##_fma(T##_vec x, T##_vec y, T##_vec z) {             \
+    T##_vec r;                                                           \
+    FN_EACH(vfmaq_##R(z.v[k], x.v[k], y.v[k]));                          \
+  }                                                                      \
+  FN_WORD void T##_store_folded(S *p, T##_vec x) {                       \
+    _Pragma("GCC unroll 4") for (int k = 0; k < 4; k++)                  \
+        vst1q_##R(p + k * T##_REG, vaddq_##R(x.v[k], x.v[k + 4]));       \
+  }                                                                      \
+  /* A slot folded to one register. */                                   \
+  FN_WORD T##_reg T##_fold(const S *p) {                                 \
+    const T##_reg x = vaddq_##R(vld1q_##R(p), vld1q_##R(p + 2 * T##_REG)); \
+    const T##_reg y =                                                    \
+        vaddq_##R(vld1q_##R(p + T##_REG), vld1q_##R(p + 3 * T##_REG));   \
+    return vaddq_##R(x, y);                                              \
+  }
+
+#define f32_HALF 16
+#define f64_HALF 8
+#define f32_REG 4
+#define f64_REG 2
+typedef float32x4_t f32_reg;
+typedef float64x2_t f64_reg;
+FN_MAP(f32, f32, float)
+FN_MAP(f64, f64, double)
+#undef FN_MAP
+
+/* Two registers of four lanes: lanes 0 and 1 plus lanes 2 and 3 of each. */
+FN_WORD float32x4_t f32_fold2(float32x4_t x, float32x4_t y) {
+  const float64x2_t p = vreinterpretq_f64_f32(x), q = vreinterpretq_f64_f32(y);
+  return vaddq_f32(vreinterpretq_f32_f64(vzip1q_f64(p, q)),
+                   vreinterpretq_f32_f64(vzip2q_f64(p, q)));
+}
+FN_WORD float f32_hsum(const float *p) {
+  const float32x4_t x = f32_fold(p), y = f32_fold2(x, x);
+  return vgetq_lane_f32(y, 0) + vgetq_lane_f32(y, 1);
+}
+FN_WORD double f64_hsum(const double *p) {
+  const float64x2_t x = f64_fold(p);
+  return vgetq_lane_f64(x, 0) + vgetq_lane_f64(x, 1);
+}
+FN_WORD void f32_reduce16(const float (*s)[16], float *out) {
+  for (int h = 0; h < 16; h += 4) {
+    const float32x4_t x = f32_fold2(f32_fold(s[h]), f32_fold(s[h + 1]));
+    const float32x4_t y = f32_fold2(f32_fold(s[h + 2]), f32_fold(s[h + 3]));
+    vst1q_f32(out + h, vaddq_f32(vuzp1q_f32(x, y), vuzp2q_f32(x, y)));
+  }
+}
+FN_WORD void f64_reduce16(const double (*s)[8], double *out) {
+  for (int h = 0; h < 16; h += 2) {
+    const float64x2_t x = f64_fold(s[h]), y = f64_fold(s[h + 1]);
+    vst1q_f64(out + h, vaddq_f64(vzip1q_f64(x, y), vzip2q_f64(x, y)));
+  }
+}
+
+FN_WORD f64_vec f64_fnma(f64_vec x, f64_vec y, f64_vec z) {
+  f64_vec r;
+  FN_EACH(vfmsq_f64(z.v[k], x.v[k], y.v[k]));
+}
+FN_WORD f64_vec f64_sqrt(f64_vec x) {
+  f64_vec r;
+  FN_EACH(vsqrtq_f64(x.v[k]));
+}
+FN_WORD f64_vec f64_inverse(f64_vec x) {
+  f64_vec r;
+  const float64x2_t one = vdupq_n_f64(1.0), zero = vdupq_n_f64(0.0);
+  FN_EACH(vbslq_f64(vceqq_f64(x.v[k], zero), zero, vdivq_f64(one, x.v[k])));
+}
+FN_WORD f64_vec f64_max_zero(f64_vec x) { /* not fmax: the sign of a zero is kept */
+  f64_vec r;
+  const float64x2_t zero = vdupq_n_f64(0.0);
+  FN_EACH(vbslq_f64(vcltq_f64(x.v[k], zero), zero, x.v[k]));
+}
+FN_WORD f64_vec f64_abs(f64_vec x) {
+  f64_vec r;
+  FN_EACH(vabsq_f64(x.v[k]));
+}
+FN_WORD bool f64_all_le(f64_vec x, f64_vec y) {
+  uint64x2_t all = vdupq_n_u64(UINT64_MAX);
+  for (int k = 0; k < 8; k++) all = vandq_u64(all, vcleq_f64(x.v[k], y.v[k]));
+  return (vgetq_lane_u64(all, 0) & vgetq_lane_u64(all, 1)) != 0;
+}
+
+FN_WORD f64_vec f32_load_wide(const float *p) {
+  f64_vec r;
+  FN_EACH(vcvt_f64_f32(vld1_f32(p + 2 * k)));
+}
+FN_WORD void f32_store_narrow(float *p, f64_vec x) {
+  for (int k = 0; k < 8; k++) vst1_f32(p + 2 * k, vcvt_f32_f64(x.v[k]));
+}
+FN_WORD f64_vec f32_round(f64_vec x) {
+  f64_vec r;
+  FN_EACH(vcvt_f64_f32(vcvt_f32_f64(x.v[k])));
+}
+FN_WORD void f32_add_wide(double *p, f32_vec x) {
+  for (int k = 0; k < 8; k++, p += 4) {
+    vst1q_f64(p, vaddq_f64(vld1q_f64(p), vcvt_f64_f32(vget_low_f32(x.v[k]))));
+    vst1q_f64(p + 2, vaddq_f64(vld1q_f64(p + 2), vcvt_high_f64_f32(x.v[k])));
+  }
+}
+#undef FN_EACH

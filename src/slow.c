@@ -1,0 +1,157 @@
+/* slow.c - the rows whose numbers leave the range of plain arithmetic, in scaled double.
+ * SPDX-License-Identifier: MIT
+ *
+ * Scaling by a power of two is exact, so a row near the ends of the range of the dtype
+ * is moved to the middle of the range of double, and there a corrected two-pass with
+ * compensated sums does the rest. */
+#include "slow.h"
+
+#include <math.h>
+
+#include "sum.h"
+
+double fn_get(fastnorm_dtype dtype, const void *p, size_t i) {
+  return dtype == FASTNORM_FLOAT32 ? (double)((const float *)p)[i]
+                                   : ((const double *)p)[i];
+}
+
+void fn_set(fastnorm_dtype dtype, void *p, size_t i, double value) {
+  if (dtype == FASTNORM_FLOAT32)
+    ((float *)p)[i] = (float)value;
+  else
+    ((double *)p)[i] = value;
+}
+
+/* x * 2^exponent, in two steps so that neither factor leaves the range. */
+typedef struct factor {
+  double first, second;
+} factor;
+
+static factor power(int exponent) {
+  const int half = exponent / 2;
+  return (factor){ldexp(1.0, half), ldexp(1.0, exponent - half)};
+}
+
+static const void *segment(fastnorm_dtype dtype, const void *x, ptrdiff_t stride,
+                           size_t seg) {
+  const ptrdiff_t element = dtype == FASTNORM_FLOAT32 ? 4 : 8;
+  return (const char *)x + (ptrdiff_t)seg * stride * element;
+}
+
+/* One walk over the run, for the three questions below. */
+typedef struct walk {
+  double largest;  /* of the finite magnitudes */
+  bool finite;     /* all of them */
+  bool constant;   /* all equal to the first */
+  fn_sum sum, sq;  /* of X - origin, scaled */
+} walk;
+
+static void survey(fastnorm_dtype dtype, const fn_runs *g, walk *w) {
+  const double x0 = fn_get(dtype, g->x, 0);
+  *w = (walk){.largest = 0.0, .finite = true, .constant = true};
+  for (size_t seg = 0; seg < g->segs; seg++) {
+    const void *p = segment(dtype, g->x, g->seg_stride, seg);
+    for (size_t i = 0; i < g->len; i++) {
+      const double x = fn_get(dtype, p, i), size = fabs(x);
+      w->constant &= x >= x0 && x <= x0;
+      if (!(size <= 1.7976931348623157e308))
+        w->finite = false;
+      else if (size > w->largest)
+        w->largest = size;
+    }
+  }
+}
+
+static void deviations(fastnorm_dtype dtype, const fn_runs *g, factor f, double origin,
+                       walk *w) {
+  w->sum = w->sq = (fn_sum){0.0, 0.0};
+  for (size_t seg = 0; seg < g->segs; seg++) {
+    const void *p = segment(dtype, g->x, g->seg_stride, seg);
+    for (size_t i = 0; i < g->len; i++) {
+      const double d = fn_get(dtype, p, i) * f.first * f.second - origin;
+      fn_sum_add(&w->sum, d);
+      fn_sum_add(&w->sq, d * d);
+    }
+  }
+}
+
+static int exponent_of(double x) {
+  int e = 0;
+  if (x > 0.0) frexp(x, &e);
+  return e;
+}
+
+/* eps on the scale of X squared, and the reciprocal root as a number and its exponent. */
+static void set_rstd(fn_slow *s, double eps) {
+  int e;
+  const double t = s->var + ldexp(eps, -2 * s->exponent);
+  double m = frexp(t, &e);
+  if (!(t <= 1.7976931348623157e308)) e = 0; /* frexp leaves it open for NaN and Inf */
+  if (e % 2 != 0) m *= 2.0, e -= 1;
+  s->rstd = m > 0.0 || m < 0.0 || m != m ? 1.0 / sqrt(m) : 0.0;
+  s->rstd_exponent = -e / 2;
+}
+
+void fn_slow_stats(fastnorm_dtype dtype, const fn_runs *g, double eps, bool centered,
+                   fn_slow *s) {
+  walk w;
+  const double n = (double)g->segs * (double)g->len;
+  survey(dtype, g, &w);
+  /* NaN and Inf have no scale; the plain formulas below carry them through the run. */
+  s->exponent = w.finite ? exponent_of(w.largest) : 0;
+  if (eps > 0.0 && w.finite && exponent_of(eps) / 2 > s->exponent)
+    s->exponent = exponent_of(eps) / 2;
+  const factor f = power(-s->exponent);
+  s->hi = s->lo = s->var = 0.0;
+  if (centered && w.constant) {
+    s->hi = fn_get(dtype, g->x, 0) * f.first * f.second;
+  } else if (centered) {
+    deviations(dtype, g, f, 0.0, &w);
+    s->hi = fn_sum_value(&w.sum) / n;
+    deviations(dtype, g, f, s->hi, &w);
+    const double sum = fn_sum_value(&w.sum);
+    s->lo = sum / n;
+    s->var = fma(-sum, s->lo, fn_sum_value(&w.sq)) / n;
+    if (s->var < 0.0) s->var = 0.0;
+  } else {
+    deviations(dtype, g, f, 0.0, &w);
+    s->var = fn_sum_value(&w.sq) / n;
+  }
+  set_rstd(s, eps);
+}
+
+void fn_slow_given(double mean, double var, double eps, fn_slow *s) {
+  int e = exponent_of(fabs(mean));
+  if (!(fabs(mean) <= 1.7976931348623157e308)) e = 0;
+  /* X = x / 4 keeps x - mean of two huge numbers within range. */
+  *s = (fn_slow){.exponent = e > 1000 ? 2 : 0, .var = var};
+  const factor f = power(-s->exponent);
+  s->hi = mean * f.first * f.second;
+  s->var = var * power(-2 * s->exponent).first * power(-2 * s->exponent).second;
+  set_rstd(s, eps);
+}
+
+double fn_slow_mean(const fn_slow *s) { return ldexp(s->hi + s->lo, s->exponent); }
+double fn_slow_var(const fn_slow *s) { return ldexp(s->var, 2 * s->exponent); }
+double fn_slow_rstd(const fn_slow *s) {
+  return ldexp(s->rstd, s->rstd_exponent - s->exponent);
+}
+
+void fn_slow_apply(fastnorm_dtype dtype, const fn_runs *g, void *y,
+                   ptrdiff_t y_seg_stride, const fn_slow *s, const void *weight,
+                   const void *bias, size_t step) {
+  const factor f = power(-s->exponent);
+  for (size_t seg = 0; seg < g->segs; seg++) {
+    const void *p = segment(dtype, g->x, g->seg_stride, seg);
+    void *out = (void *)segment(dtype, y, y_seg_stride, seg);
+    for (size_t i = 0; i < g->len; i++) {
+      const size_t k = (seg * g->len + i) * step;
+      const double x = fn_get(dtype, p, i) * f.first * f.second;
+      int e = 0;
+      const double w = weight ? frexp(fn_get(dtype, weight, k), &e) : 1.0;
+      double t = ((x - s->hi) - s->lo) * s->rstd * w;
+      if (e + s->rstd_exponent != 0) t = ldexp(t, e + s->rstd_exponent);
+      fn_set(dtype, out, i, bias ? t + fn_get(dtype, bias, k) : t);
+    }
+  }
+}

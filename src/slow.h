@@ -1,0 +1,41 @@
+/* slow.h - the rows whose numbers leave the range of plain arithmetic, in scaled double.
+ * SPDX-License-Identifier: MIT
+ *
+ * Scalar, and the same code on every instruction set: such rows are rare. */
+#ifndef FN_SLOW_H
+#define FN_SLOW_H
+
+#include <stdbool.h>
+
+#include "fastnorm.h"
+#include "kernels.h"
+
+/* With X = x * 2^-exponent: mean of X is hi + lo, its variance var, and
+ * 1 / sqrt(var + eps * 2^(-2 * exponent)) is rstd * 2^rstd_exponent. */
+typedef struct fn_slow {
+  double hi, lo, var, rstd;
+  int exponent, rstd_exponent;
+} fn_slow;
+
+double fn_get(fastnorm_dtype dtype, const void *p, size_t i);
+void fn_set(fastnorm_dtype dtype, void *p, size_t i, double value);
+
+/* Statistics of run 0 of g: about its mean, or about zero if not centered. */
+void fn_slow_stats(fastnorm_dtype dtype, const fn_runs *g, double eps, bool centered,
+                   fn_slow *s);
+
+/* The same from a mean and variance that are given. */
+void fn_slow_given(double mean, double var, double eps, fn_slow *s);
+
+/* Back to the scale of x; what leaves the range of double becomes 0 or Inf. */
+double fn_slow_mean(const fn_slow *s);
+double fn_slow_var(const fn_slow *s);
+double fn_slow_rstd(const fn_slow *s);
+
+/* y = (X - mean) * rstd * weight + bias over run 0 of g. Element i of the run (counted
+ * through its segments) uses weight[i * step] and bias[i * step]; either may be NULL. */
+void fn_slow_apply(fastnorm_dtype dtype, const fn_runs *g, void *y,
+                   ptrdiff_t y_seg_stride, const fn_slow *s, const void *weight,
+                   const void *bias, size_t step);
+
+#endif

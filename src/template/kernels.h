@@ -1,0 +1,49 @@
+/* template/kernels.h - every kernel of one instruction set and one dtype.
+ * SPDX-License-Identifier: MIT
+ *
+ * Parameters, defined by the including isa_*.c:
+ *   FN_ISA   suffix of the functions: portable, avx2, ...
+ *   FN_T     prefix of the words of the dtype: f32 or f64
+ * The words of simd/ must be in scope. V(word) is that word of the dtype; a wide is a
+ * vec of 16 doubles whatever the dtype, for the few numbers there are per row. */
+
+#if FN_T_IS_FLOAT
+#include "wide.h"
+#define FN_T f32
+#define T float
+#define FN_HALF 16
+#else
+#define FN_T f64
+#define T double
+#define FN_HALF 8
+#endif
+#define FN_VEC (2 * FN_HALF)
+#define FN_WORD_OF_(t, word) t##_##word
+#define FN_WORD_OF(t, word) FN_WORD_OF_(t, word)
+#define V(word) FN_WORD_OF(FN_T, word)
+#define FN_KERNEL(name) FN_CAT(name, FN_T, FN_ISA)
+typedef V(vec) FN_KERNEL(vec_type);
+#define vec FN_KERNEL(vec_type)
+
+#include "moments.h"
+
+#include "finish.h"
+
+#include "apply.h"
+
+/* The table, from the list: a kernel that is listed but not written does not compile. */
+static const fn_kernels FN_KERNEL(table) = {
+#define X(name) .name = FN_KERNEL(name),
+    FN_KERNEL_LIST(X)
+#undef X
+};
+
+#undef vec
+#undef FN_T
+#undef T
+#undef FN_HALF
+#undef FN_VEC
+#undef V
+#undef FN_WORD_OF
+#undef FN_WORD_OF_
+#undef FN_KERNEL

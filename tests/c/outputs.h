@@ -1,0 +1,152 @@
+/* outputs.h - runs jobs into fresh arrays and compares all that they wrote, bit by bit.
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef FN_TEST_OUTPUTS_H
+#define FN_TEST_OUTPUTS_H
+
+#include "job.h"
+
+enum { SLACK = 64 }; /* room for shifted arrays */
+
+/* The outputs of one call, each in an array of its own. */
+typedef struct outputs {
+  size_t y_bytes, statistic_bytes;
+  unsigned char *y, *mean, *rstd, *running_mean, *running_var;
+} outputs;
+
+static inline size_t x_extent(const job *j) {
+  return (size_t)x_offset(j, j->n0 - 1, j->n1 - 1, j->n2 - 1) + 1;
+}
+
+static inline outputs new_outputs(const job *j) {
+  outputs o;
+  o.y_bytes = j->op == MOMENTS
+                  ? 0
+                  : ((size_t)y_offset(j, j->n0 - 1, j->n1 - 1, j->n2 - 1) + 1) *
+                        element_size(j->dtype);
+  o.statistic_bytes = group_count(j) * statistic_size(j);
+  o.y = new_bytes(o.y_bytes + SLACK * sizeof(double));
+  o.mean = new_bytes(o.statistic_bytes + SLACK);
+  o.rstd = new_bytes(o.statistic_bytes + SLACK);
+  o.running_mean = new_bytes(o.statistic_bytes + SLACK);
+  o.running_var = new_bytes(o.statistic_bytes + SLACK);
+  return o;
+}
+
+static inline void free_outputs(outputs *o) {
+  free(o->y);
+  free(o->mean);
+  free(o->rstd);
+  free(o->running_mean);
+  free(o->running_var);
+}
+
+/* Runs the job into `o`; running statistics begin from fixed values. */
+static inline void run_into(job j, outputs *o, size_t y_shift) {
+  j.y = o->y + y_shift * element_size(j.dtype);
+  j.mean = o->mean;
+  j.rstd = o->rstd;
+  if (j.op == BATCH_INFERENCE || j.op == BATCH_TRAINING) {
+    j.running_mean = o->running_mean;
+    j.running_var = o->running_var;
+    fill_flat(j.running_mean, j.dtype, j.n1, 0.5, 1.0, 21);
+    fill_flat(j.running_var, j.dtype, j.n1, 9.0, 1.0, 22);
+  }
+  const fastnorm_status status = run_job(&j);
+  CHECK(status == FASTNORM_OK, "%s [%zu, %zu, %zu]: %s", operation_names[j.op], j.n0,
+        j.n1, j.n2, fastnorm_strerror(status));
+}
+
+static inline void check_same(const job *j, const outputs *a, size_t a_shift,
+                              const outputs *b, size_t b_shift, const char *what) {
+  const size_t size = element_size(j->dtype);
+  const int y_same =
+      memcmp(a->y + a_shift * size, b->y + b_shift * size, a->y_bytes) == 0;
+  const int statistics_same =
+      memcmp(a->mean, b->mean, a->statistic_bytes) == 0 &&
+      memcmp(a->rstd, b->rstd, a->statistic_bytes) == 0 &&
+      memcmp(a->running_mean, b->running_mean, a->statistic_bytes) == 0 &&
+      memcmp(a->running_var, b->running_var, a->statistic_bytes) == 0;
+  CHECK(y_same && statistics_same,
+        "%s %s [%zu, %zu, %zu] w %d b %d on %s: %s: %s differ", operation_names[j->op],
+        dtype_name(j->dtype), j->n0, j->n1, j->n2, j->weight != NULL, j->bias != NULL,
+        fastnorm_isa(), what, y_same ? "statistics" : "results");
+}
+
+/* ---- The set of jobs ----------------------------------------------------------- */
+
+typedef void (*job_check)(const job *j);
+
+static inline void with_input(job j, pattern p, unsigned variant, job_check check) {
+  void *x = new_bytes((x_extent(&j) + SLACK) * sizeof(double));
+  void *weight = new_bytes(j.n1 * sizeof(double));
+  void *bias = new_bytes(j.n1 * sizeof(double));
+  fill_x(&j, x, p, (uint64_t)(j.n0 * 1000003 + j.n1 * 1009 + j.n2));
+  fill_flat(weight, j.dtype, j.n1, 1.0, 0.5, 31);
+  fill_flat(bias, j.dtype, j.n1, 0.0, 0.5, 32);
+  j.x = x;
+  j.weight = variant & 1 ? weight : NULL;
+  j.bias = (variant & 2) && j.op != RMS_NORM ? bias : NULL;
+  j.eps = variant & 4 ? FASTNORM_EPS_ZERO : 0.0;
+  j.exec.num_threads = 1;
+  check(&j);
+  free(x);
+  free(weight);
+  free(bias);
+}
+
+static const pattern bit_patterns[] = {NORMAL,    OFFSET_1E6, MIXED_SCALES, EXTREME,
+                                       HUGE_LAST, CONSTANT,   SUBNORMAL};
+
+/* Every operation and type over `length` values per group, in four layouts. */
+static inline void each_job(size_t length, job_check check) {
+  for (int op = 0; op < OPERATIONS; op++) {
+    for (int layout = 0; layout < 4; layout++) {
+      static const size_t others[] = {1, 3, 5, 19};
+      const size_t other = others[(length + (size_t)layout) % 4];
+      size_t shape[3];
+      if (is_row_norm((operation)op)) {
+        const size_t rows[] = {other, 2, 1, 35};
+        const size_t inner[] = {1, other + 1, 33, 1};
+        shape[0] = rows[layout];
+        shape[1] = length;
+        shape[2] = inner[layout];
+      } else {
+        const size_t batch[] = {1, length, 3, length};
+        const size_t spatial[] = {length, 1, length, 1};
+        const size_t channels[] = {other, other, other, 40};
+        shape[0] = batch[layout];
+        shape[1] = channels[layout];
+        shape[2] = spatial[layout];
+        if (shape[0] * shape[2] == 1 && op == BATCH_TRAINING) {
+          continue;
+        }
+      }
+      for (int type = 0; type < 2; type++) {
+        const unsigned variant = (unsigned)(length + (size_t)layout * 3 + (size_t)type);
+        const job j = {.op = (operation)op,
+                       .dtype = (fastnorm_dtype)type,
+                       .n0 = shape[0],
+                       .n1 = shape[1],
+                       .n2 = shape[2]};
+        const pattern p =
+            bit_patterns[(length + (size_t)op + (size_t)layout) % LENGTH(bit_patterns)];
+        with_input(j, p, variant, check);
+      }
+    }
+  }
+}
+
+static inline void each_size(job_check check) {
+  static const size_t larger_sizes[] = {255,  256,  257,  511,  512,  513, 768,
+                                        1000, 1024, 2049, 4096, 5003, 9001};
+  const size_t last = test_quick ? 70 : 130;
+  for (size_t length = 1; length <= last; length++) {
+    each_job(length, check);
+  }
+  for (size_t i = 0; i < LENGTH(larger_sizes) - (test_quick ? 5 : 0); i++) {
+    each_job(larger_sizes[i], check);
+  }
+}
+
+#endif /* FN_TEST_OUTPUTS_H */

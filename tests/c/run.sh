@@ -1,0 +1,98 @@
+#!/usr/bin/env bash
+# run.sh - builds the library and the C tests with one compiler, and runs them.
+# SPDX-License-Identifier: MIT
+#
+# tests/c/run.sh [--quick] [--only "bits ..."] [--build DIR] [COMPILER [FLAGS...]]
+#
+# --build DIR builds there, keeps what it built, and runs nothing.
+# RUN is put before each program, for instance "qemu-aarch64 -L /usr/aarch64-linux-gnu".
+# Flags come after -O3, so that -O1 -fsanitize=... works.
+# Ends with "N passed, N failed".
+set -euo pipefail
+
+root=$(cd "$(dirname "$0")/../.." && pwd)
+quick=()
+build=
+only=(args threads fork guard bits layout special accuracy)
+while [[ ${1-} == --* ]]; do
+  case $1 in
+    --quick) quick=(--quick) ;;
+    --only)
+      read -r -a only <<<"$2"
+      shift
+      ;;
+    --build)
+      build=$2
+      shift
+      ;;
+    *)
+      echo "run.sh: unknown option $1" >&2
+      exit 2
+      ;;
+  esac
+  shift
+done
+compiler=${1:-cc}
+shift || true
+
+keep=$build
+if [[ -n $keep ]]; then
+  mkdir -p "$build"
+else
+  build=$(mktemp -d)
+  trap 'rm -rf "$build"' EXIT
+fi
+warnings=(-Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes
+  -Wundef -Wvla -Werror)
+flags=(-std=c11 -O3 -ffp-contract=off -g "${warnings[@]}" -I"$root/include" "$@")
+
+# compile SOURCE OBJECT [FLAGS...]
+compile() {
+  local source=$1 object=$2
+  shift 2
+  "$compiler" "${flags[@]}" "$@" -c "$source" -o "$build/$object"
+}
+
+# Two at a time: the machine may be small, and the sources are few.
+jobs=()
+finish() { for job in "${jobs[@]}"; do wait "$job"; done; jobs=(); }
+start() {
+  compile "$@" &
+  jobs+=($!)
+  if [[ ${#jobs[@]} -ge 2 ]]; then finish; fi
+}
+for source in "$root"/src/*.c; do
+  start "$source" "$(basename "$source" .c).o"
+done
+for name in "${only[@]}"; do
+  start "$root/tests/c/test_$name.c" "test_$name.to" -D_GNU_SOURCE -I"$root/src"
+done
+finish
+for name in "${only[@]}"; do
+  "$compiler" "${flags[@]}" "$build/test_$name.to" "$build"/*.o -o "$build/test_$name" \
+    -lpthread -lm
+done
+[[ -n $keep ]] && exit 0
+
+passed=0
+failed=0
+for name in "${only[@]}"; do
+  begun=$SECONDS
+  code=0
+  # shellcheck disable=SC2086
+  ${RUN-} "$build/test_$name" "${quick[@]}" >"$build/log" 2>&1 </dev/null || code=$?
+  last=$(tail -n 1 "$build/log")
+  if [[ $last =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed$ ]]; then
+    passed=$((passed + BASH_REMATCH[1]))
+    failed=$((failed + BASH_REMATCH[2]))
+  else
+    failed=$((failed + 1))
+  fi
+  if [[ $code -ne 0 ]]; then
+    cat "$build/log"
+    [[ $last =~ \ 0\ failed$ ]] && failed=$((failed + 1))
+  fi
+  echo "test_$name: $last ($((SECONDS - begun)) s, exit $code)"
+done
+echo "$passed passed, $failed failed"
+[[ $failed -eq 0 && $passed -gt 0 ]]

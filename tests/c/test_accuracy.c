@@ -1,0 +1,188 @@
+/* test_accuracy.c - every operation against the oracle, on hostile input, on every ISA.
+ * SPDX-License-Identifier: MIT
+ */
+#include "oracle.h"
+
+/* Stored statistics close to those of the data, within the range of the type. */
+static void store_statistics(job *j, const arrays *a) {
+  job training = *j;
+  training.op = BATCH_TRAINING;
+  for (size_t g = 0; g < j->n1; g++) {
+    const group_truth t = find_truth(&training, g);
+    const long double most = largest_of(j->dtype);
+    put(a->running_mean, j->dtype, (ptrdiff_t)g, (double)t.hi);
+    put(a->running_var, j->dtype, (ptrdiff_t)g, (double)(t.var > most ? most : t.var));
+  }
+  j->running_mean = a->running_mean;
+  j->running_var = a->running_var;
+}
+
+/* Runs the job on every ISA and compares it with the oracle. */
+static void check_job(job *j, const arrays *a, pattern p) {
+  if (j->op == BATCH_INFERENCE) {
+    store_statistics(j, a);
+  }
+  group_truth *truths = find_truths(j);
+  const char *name;
+  for (size_t i = 0; (name = fastnorm_isa_name(i)) != NULL; i++) {
+    fastnorm_set_isa(name);
+    const fastnorm_status status = run_job(j);
+    if (status != FASTNORM_OK) {
+      fail("%s: %s", describe(j, pattern_names[p]), fastnorm_strerror(status));
+      continue;
+    }
+    if (j->op != MOMENTS) {
+      check_y(j, truths, pattern_names[p]);
+    }
+    check_statistics(j, truths, pattern_names[p]);
+  }
+  fastnorm_set_isa(NULL);
+  free(truths);
+}
+
+/* Three ways to lay out groups of one length. */
+static void check_length(const arrays *a, operation op, fastnorm_dtype dtype, pattern p,
+                         size_t length, int layout, unsigned variant) {
+  size_t n0, n1, n2;
+  if (is_row_norm(op)) {
+    n0 = 3;
+    n1 = length;
+    n2 = layout == 0 ? 1 : layout == 1 ? 2 : 17;
+  } else {
+    n1 = layout == 0 ? 2 : 17;
+    n0 = layout == 0 ? 1 : layout == 1 ? length : length % 2 == 0 ? 2 : 3;
+    n2 = layout == 0 ? length : layout == 1 ? 1 : length / n0;
+    if (n2 == 0 || (op == BATCH_TRAINING && n0 * n2 == 1)) {
+      return;
+    }
+  }
+  job j = make_job(a, op, dtype, n0, n1, n2, variant);
+  fill_x(&j, a->x, p, (uint64_t)length * 100 + (uint64_t)p);
+  check_job(&j, a, p);
+}
+
+static void check_operation(operation op) {
+  arrays a = new_arrays(3 * 140 * 17);
+  const size_t longest = test_quick ? 36 : 130;
+  for (int type = 0; type < 2; type++) {
+    for (int p = 0; p < PATTERNS; p++) {
+      for (size_t length = 1; length <= longest; length++) {
+        for (int layout = 0; layout < 3; layout++) {
+          /* 16 variants, walked so that every pattern and layout meets each. */
+          const unsigned variant =
+              (unsigned)(length + 5 * (size_t)p + 3 * (size_t)layout);
+          check_length(&a, op, (fastnorm_dtype)type, (pattern)p, length, layout,
+                       variant);
+        }
+      }
+    }
+  }
+  free_arrays(&a);
+}
+
+static void layer_norm_short(void) {
+  check_operation(LAYER_NORM);
+}
+static void rms_norm_short(void) {
+  check_operation(RMS_NORM);
+}
+static void batch_inference_short(void) {
+  check_operation(BATCH_INFERENCE);
+}
+static void batch_training_short(void) {
+  check_operation(BATCH_TRAINING);
+}
+static void moments_short(void) {
+  check_operation(MOMENTS);
+}
+
+/* Around the sizes at which kernels change their way. */
+static void around_blocks(void) {
+  static const size_t lengths[] = {255,  256,  257,   511,   512,  513,
+                                   1023, 1024, 1025,  2047,  2049, 4095,
+                                   4096, 4097, 16383, 16384, 16385};
+  const size_t count = test_quick ? 6 : LENGTH(lengths);
+  arrays a = new_arrays(17 * 16386 * 3);
+  for (size_t i = 0; i < count; i++) {
+    for (int op = 0; op < OPERATIONS; op++) {
+      for (int type = 0; type < 2; type++) {
+        for (int p = 0; p < PATTERNS; p++) {
+          if (lengths[i] > 2000 && (p + op + (int)i) % 3 != 0) {
+            continue;
+          }
+          const unsigned variant = (unsigned)(i + 3 * (size_t)p);
+          check_length(&a, (operation)op, (fastnorm_dtype)type, (pattern)p, lengths[i],
+                       (p + (int)i) % (lengths[i] > 2000 ? 2 : 3), variant);
+        }
+      }
+    }
+  }
+  free_arrays(&a);
+}
+
+/* Many channels over few values, and many columns: the other way round. */
+static void wide(void) {
+  static const size_t widths[] = {1,  2,  3,  7,   15,  16,  17,
+                                  31, 33, 64, 100, 129, 513, 1030};
+  arrays a = new_arrays(2 * 1030 * 64);
+  for (size_t i = 0; i < LENGTH(widths); i++) {
+    for (int op = 0; op < OPERATIONS; op++) {
+      for (int type = 0; type < 2; type++) {
+        const pattern p = (pattern)((i + (size_t)op * 3) % PATTERNS);
+        const unsigned variant = (unsigned)i;
+        static const size_t lengths[] = {2, 5, 49, 64};
+        for (size_t k = 0; k < LENGTH(lengths); k++) {
+          const size_t n = lengths[k];
+          const int rows = is_row_norm((operation)op);
+          job j = make_job(&a, (operation)op, (fastnorm_dtype)type, rows ? 2 : n,
+                           rows ? n : widths[i], rows ? widths[i] : 1, variant);
+          fill_x(&j, a.x, p, i);
+          check_job(&j, &a, p);
+        }
+      }
+    }
+  }
+  free_arrays(&a);
+}
+
+/* A reduction of four million values, along a row and down columns. */
+static void four_million(void) {
+  const size_t length = test_quick ? 100000 : 4000000;
+  arrays a = new_arrays(length);
+  static const pattern patterns[] = {OFFSET_100, OFFSET_1E6, EXTREME, OUTLIER_LAST};
+  for (size_t i = 0; i < LENGTH(patterns); i++) {
+    for (int type = 0; type < 2; type++) {
+      for (int op = 0; op < OPERATIONS; op++) {
+        const int rows = is_row_norm((operation)op);
+        job j = make_job(&a, (operation)op, (fastnorm_dtype)type, 1, rows ? length : 1,
+                         rows ? 1 : length, 3);
+        fill_x(&j, a.x, patterns[i], 77 + i);
+        check_job(&j, &a, patterns[i]);
+        if (!rows) {
+          j.n0 = length / 4;
+          j.n1 = 4;
+          j.n2 = 1;
+          fill_flat(a.weight, j.dtype, 4, 1.0, 0.5, 13);
+          fill_flat(a.bias, j.dtype, 4, 0.0, 0.5, 14);
+          fill_x(&j, a.x, patterns[i], 78 + i);
+          check_job(&j, &a, patterns[i]);
+        }
+      }
+    }
+  }
+  free_arrays(&a);
+}
+
+int main(int argc, char **argv) {
+  static const test_case tests[] = {
+      {"layer_norm_short", layer_norm_short},
+      {"rms_norm_short", rms_norm_short},
+      {"batch_inference_short", batch_inference_short},
+      {"batch_training_short", batch_training_short},
+      {"moments_short", moments_short},
+      {"around_blocks", around_blocks},
+      {"wide", wide},
+      {"four_million", four_million},
+  };
+  return RUN_TESTS(argc, argv, tests);
+}

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: MIT
+"""conftest.py - every ISA of the machine in one process, and settings put back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import settings
+from oracle import DTYPES, ISAS
+
+import fastnorm
+
+# The machines that run this are shared and slow at times: no deadlines, same examples.
+settings.register_profile("fastnorm", deadline=None, derandomize=True)
+settings.load_profile("fastnorm")
+
+
+@pytest.fixture(autouse=True)
+def _settings_are_put_back() -> Iterator[None]:
+    isa, threads = fastnorm.isa(), fastnorm.get_num_threads()
+    yield
+    fastnorm.set_isa(isa)
+    fastnorm.set_num_threads(threads)
+
+
+@pytest.fixture(params=ISAS)
+def isa(request: pytest.FixtureRequest) -> str:
+    """Runs the test once on each instruction set; those of other machines skip."""
+    if request.param not in fastnorm.isas():
+        pytest.skip(f"this machine has no {request.param}")
+    fastnorm.set_isa(request.param)
+    return request.param
+
+
+@pytest.fixture(params=DTYPES)
+def dtype(request: pytest.FixtureRequest) -> str:
+    return request.param

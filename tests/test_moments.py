@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: MIT
+"""test_moments.py - moments and merge_moments against the exact result."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import pickle
+
+import numpy as np
+import pytest
+from numpy.typing import ArrayLike, NDArray
+from oracle import BOUND, LENGTHS, hostile, random, same_bits
+
+import fastnorm
+from fastnorm import reference
+
+
+def assert_moments(
+    found: fastnorm.Moments, exact: fastnorm.Moments, dtype: np.dtype
+) -> None:
+    """The mean is as good as normalizing by it needs, the variance relatively so.
+
+    No float64 is nearer to a mean than 1e-16 of it, nor to a variance below the
+    normal numbers than the smallest one.
+    """
+    std = np.sqrt(exact.var)
+    allowed = BOUND[dtype] * std + BOUND[np.dtype("f8")] * np.abs(exact.mean)
+    assert np.all(np.abs(found.mean - exact.mean) <= allowed)
+    allowed = 2 * BOUND[dtype] * exact.var + 1e-322
+    assert np.all(np.abs(found.var - exact.var) <= allowed)
+
+
+@pytest.mark.parametrize("n", LENGTHS)
+@pytest.mark.usefixtures("isa")
+def test_every_length_as_rows_columns_and_channels(n: int, dtype: str) -> None:
+    x = 1e3 + random((3, n), dtype, seed=n)
+    exact = reference.moments(x, axis=1)
+    for found in (
+        fastnorm.moments(x, axis=1),
+        fastnorm.moments(np.ascontiguousarray(x.T), axis=0),
+        fastnorm.moments(np.stack([x, x]), axis=(0, 2)),
+    ):
+        assert found.mean.dtype == found.var.dtype == np.float64
+        assert found.mean.shape == found.var.shape == (3,)
+        assert_moments(found, exact, x.dtype)
+
+
+@pytest.mark.parametrize("n", [1, 5, 64, 768, 20000])
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.usefixtures("isa")
+def test_hostile_values_are_within_the_bound(n: int, axis: int, dtype: str) -> None:
+    x = np.stack(list(hostile(n, dtype).values()))
+    exact = reference.moments(x, axis=1)
+    # Of float64 data of 1e160 the variance is no float64.
+    representable = np.isfinite(exact.var)
+    x, exact = x[representable], fastnorm.Moments(*(a[representable] for a in exact))
+    found = fastnorm.moments(x if axis else np.ascontiguousarray(x.T), axis=axis)
+    assert_moments(found, exact, x.dtype)
+
+
+def test_the_mean_of_the_largest_numbers_is_finite(dtype: str) -> None:
+    top = np.finfo(dtype).max
+    x = np.array([top, -top, top, -top, top, top] * 100, dtype)
+    mean = fastnorm.moments(x).mean
+    assert math.isclose(mean, float(top) / 3, rel_tol=1e-6)
+
+
+@pytest.mark.parametrize("ddof", [0, 1, 2])
+@pytest.mark.parametrize("keepdims", [False, True])
+def test_every_choice_of_axes(ddof: int, keepdims: bool, dtype: str) -> None:
+    x = 10 + random((3, 4, 5, 6), dtype)
+    for length in range(5):
+        for axes in itertools.combinations(range(4), length):
+            found = fastnorm.moments(x, axis=axes, ddof=ddof, keepdims=keepdims)
+            exact = reference.moments(x, axis=axes, ddof=ddof, keepdims=keepdims)
+            assert found.mean.shape == exact.mean.shape
+            if axes == () and ddof:
+                assert np.all(np.isnan(found.var))
+            elif math.prod(x.shape[i] for i in axes) > ddof:
+                assert_moments(found, exact, x.dtype)
+
+
+def test_too_few_values_have_no_variance() -> None:
+    mean, var = fastnorm.moments(np.array([[1.0], [2.0]]), axis=1, ddof=1)
+    assert np.array_equal(mean, [1, 2]) and np.all(np.isnan(var))
+    assert all(np.isnan(m) for m in fastnorm.moments(np.empty(0)))
+
+
+@pytest.mark.usefixtures("isa")
+def test_constants_have_exactly_no_variance(dtype: str) -> None:
+    for n in (1, 3, 100, 5000):
+        mean, var = fastnorm.moments(np.full((n, 7), 3.3, dtype), axis=0)
+        assert np.all(mean == np.dtype(dtype).type(3.3)) and np.all(var == 0)
+
+
+def states(x: NDArray, cuts: ArrayLike) -> list[fastnorm.MomentsState]:
+    return [
+        fastnorm.moments(part, axis=0, return_state=True)
+        for part in np.split(x, cuts)
+    ]
+
+
+def test_merged_parts_are_the_whole(dtype: str) -> None:
+    x = 1e4 + random((1000, 5), dtype)
+    merged = states(x, [0, 1, 400, 401, 999])
+    total = merged[0]
+    for state in merged[1:]:
+        total = fastnorm.merge_moments(total, state)
+    assert total.count == 1000
+    exact = reference.moments(x, axis=0)
+    found = fastnorm.Moments(total.mean, total.m2 / total.count)
+    assert_moments(found, exact, x.dtype)
+
+
+def test_an_empty_set_takes_no_part() -> None:
+    state = fastnorm.moments(random((9, 3), "f8"), axis=0, return_state=True)
+    nothing = fastnorm.MomentsState(0, np.full(3, np.nan), np.full(3, np.inf))
+    for merged in (
+        fastnorm.merge_moments(state, nothing),
+        fastnorm.merge_moments(nothing, state),
+    ):
+        assert merged.count == 9
+        assert same_bits(merged.mean, state.mean) and same_bits(merged.m2, state.m2)
+
+
+def test_merging_changes_neither_part() -> None:
+    a, b = states(random((50, 4)), [20])
+    kept = [array.copy() for array in (a.mean, a.m2, b.mean, b.m2)]
+    fastnorm.merge_moments(a, b)
+    for now, before in zip((a.mean, a.m2, b.mean, b.m2), kept, strict=True):
+        assert same_bits(now, before)
+
+
+def test_counts_beyond_32_bits_merge() -> None:
+    big = fastnorm.MomentsState(2**40, np.array([1.0]), np.array([2.0**40]))
+    merged = fastnorm.merge_moments(big, big)
+    assert merged.count == 2**41
+    assert merged.mean == [1.0] and merged.m2 == [2.0**41]
+
+
+def test_a_state_can_be_pickled() -> None:
+    state = fastnorm.moments(random((8, 2)), axis=0, return_state=True)
+    again = pickle.loads(pickle.dumps(state))
+    assert type(again) is fastnorm.MomentsState and again.count == 8
+    assert same_bits(again.m2, state.m2)
+
+
+def test_nan_stays_in_its_column(isa: str, dtype: str) -> None:
+    clean = random((300, 40), dtype)
+    x = clean.copy()
+    x[17, 11] = np.nan
+    expected, found = fastnorm.moments(clean, axis=0), fastnorm.moments(x, axis=0)
+    assert np.isnan(found.mean[11]) and np.isnan(found.var[11]), isa
+    for a, b in zip(found, expected, strict=True):
+        assert same_bits(np.delete(a, 11), np.delete(b, 11))
+
+
+@pytest.mark.slow
+def test_ten_million_values_are_within_the_bound() -> None:
+    x = 100 + random(10_000_000)
+    wide = x.astype("f8")
+    mean = wide.mean()
+    wide -= mean
+    mean += wide.mean()
+    found = fastnorm.moments(x)
+    assert abs(found.mean - mean) <= 4e-7
+    assert abs(found.var / np.square(wide).mean() - 1) <= 4e-7

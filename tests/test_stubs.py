@@ -1,0 +1,96 @@
+# test_stubs.py - the type stubs agree with the module and serve a strict user.
+# SPDX-License-Identifier: MIT
+"""mypy's stubtest on the extension, and mypy --strict on a user's code."""
+
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("mypy")
+
+# What only Cython puts there.
+ALLOWED = """
+fastnorm\\._core\\.__pyx_capi__
+"""
+USE = """
+from typing import assert_type
+
+import numpy as np
+from numpy.typing import NDArray
+
+import fastnorm
+
+x = np.zeros((2, 3), np.float32)
+d = np.zeros((2, 3))
+assert_type(fastnorm.layer_norm(x, 3), NDArray[np.float32])
+assert_type(fastnorm.rms_norm(d, (3,), out=d, num_threads=1), NDArray[np.float64])
+assert_type(
+    fastnorm.layer_norm(d, [3], return_stats=True),
+    tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]],
+)
+assert_type(
+    fastnorm.rms_norm(x, None, axis=-1, return_stats=True),
+    tuple[NDArray[np.float32], NDArray[np.float32]],
+)
+assert_type(
+    fastnorm.batch_norm(x, None, None, training=True, momentum=None),
+    NDArray[np.float32],
+)
+fastnorm.layer_norm([[1.0, 2.0]], 2, [1, 2])
+assert_type(fastnorm.moments(x, (0, 1)).mean, NDArray[np.float64])
+state = fastnorm.moments(x, 0, return_state=True)
+assert_type(state, fastnorm.MomentsState)
+assert_type(fastnorm.merge_moments(state, state).count, int)
+assert_type(fastnorm.isas(), tuple[str, ...])
+assert_type(fastnorm.show_config("dicts")["num_threads"], int)
+fastnorm.show_config()
+fastnorm.set_isa(None)
+fastnorm.set_num_threads(fastnorm.get_num_threads())
+"""
+MISUSE = [
+    'fastnorm.layer_norm(np.zeros(3), "3")',
+    "fastnorm.layer_norm(np.zeros(3), 3, None, None, 1e-5, np.zeros(3))",
+    "fastnorm.rms_norm(np.zeros(3), 3, bias=np.zeros(3))",
+    "fastnorm.layer_norm(np.zeros(3), 3, out=[0.0, 0.0, 0.0])",
+    "fastnorm.merge_moments(fastnorm.moments(np.zeros(3)), None)",
+    "fastnorm.set_num_threads(1.5)",
+]
+
+
+def mypy(directory, *arguments):
+    # -P: the installed package, not one that the working directory holds.
+    return subprocess.run(
+        [sys.executable, "-P", "-m", *arguments],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_stubs_agree_with_the_module(tmp_path):
+    (tmp_path / "allowed.txt").write_text(ALLOWED, encoding="utf-8")
+    (tmp_path / "mypy.ini").write_text("[mypy]\n", encoding="utf-8")
+    done = mypy(
+        tmp_path,
+        "mypy.stubtest",
+        "fastnorm._core",
+        "--allowlist=allowed.txt",
+        "--mypy-config-file=mypy.ini",
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_strict_user_sees_the_right_types(tmp_path):
+    (tmp_path / "use.py").write_text(USE, encoding="utf-8")
+    done = mypy(tmp_path, "mypy", "--strict", "use.py")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_misuse_is_seen(tmp_path):
+    lines = ["import numpy as np", "import fastnorm", *MISUSE]
+    (tmp_path / "misuse.py").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    done = mypy(tmp_path, "mypy", "--strict", "misuse.py")
+    seen = {line.split(":")[1] for line in done.stdout.splitlines() if "error:" in line}
+    assert seen == {str(i) for i in range(3, 3 + len(MISUSE))}, done.stdout
