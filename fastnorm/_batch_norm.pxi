@@ -33,28 +33,35 @@ cdef struct Channels:
     Py_ssize_t channel_stride
 
 
-cdef bint find_channels(ndarray a, int channel, bint table, Channels *found) noexcept:
-    """Whether a is [batch, channels, spatial] as the C API takes it; its strides.
+cdef enum Form:
+    # How the C API's [batch, channels, spatial] is seen in an array.
+    IMAGES  # the axes before the channels are the batch, those after it spatial
+    TABLE   # all others are the batch, and the channels are adjacent
+    RUNS    # all others are spatial, and packed
 
-    As a table, all axes but the channels are the batch; otherwise the axes after the
-    channels are the packed spatial extent.
-    """
+
+cdef bint find_channels(ndarray a, int channel, Form form, Channels *found) noexcept:
+    """Whether a has the form, and its strides."""
     cdef int last = cnp.PyArray_NDIM(a) - 1
     cdef cnp.npy_intp item = cnp.PyArray_ITEMSIZE(a)
     cdef cnp.npy_intp batch = 0, channels = 0, spatial = 0
+    cdef bint fits
     found.sample_stride = found.channel_stride = 0
-    if not fold_axes(a, channel, channel, -1, &channels):
-        return False
-    if table:
-        if not fold_axes(a, 0, last, channel, &batch):
-            return False
+    if form == IMAGES:
+        fits = fold_axes(a, channel + 1, last, -1, &spatial) and (
+            fold_axes(a, 0, channel - 1, -1, &batch)
+        )
+    elif form == TABLE:
+        fits = fold_axes(a, 0, last, channel, &batch)
     else:
-        if not fold_axes(a, channel + 1, last, -1, &spatial):
-            return False
-        if spatial != 0 and spatial != item:
-            return False
-        if not fold_axes(a, 0, channel - 1, -1, &batch):
-            return False
+        fits = fold_axes(a, 0, last, channel, &spatial)
+    if not fits or not fold_axes(a, channel, channel, -1, &channels):
+        return False
+    if spatial != 0 and spatial != item:
+        return False
+    # Where each channel is one value wide, the channels must be adjacent.
+    if spatial == 0 and channels != 0 and channels != item:
+        return False
     found.sample_stride = batch // item
     found.channel_stride = channels // item
     return True
@@ -115,7 +122,8 @@ cdef double as_momentum(object momentum, object batches, uint64_t *tracked) exce
         value = as_number("batch_norm", "momentum", momentum)
         if not 0.0 <= value <= 1.0:
             raise ValueError(
-                f"batch_norm: momentum is {value}, a number from 0 to 1 or None is needed"
+                f"batch_norm: momentum is {value}, "
+                "a number from 0 to 1 or None is needed"
             )
         return value
     if batches is not None:
@@ -153,18 +161,21 @@ cdef int find_layouts(
     bint *x_fits, bint *y_fits,
 ) except -1:
     """Describe x and y to the C API; what does not fit has to be packed first."""
-    cdef Channels x_found, y_found, x_table, y_table
-    x_fits[0] = find_channels(x, channel, False, &x_found)
-    y_fits[0] = find_channels(y, channel, False, &y_found)
-    if (
-        not (x_fits[0] and y_fits[0])
-        and find_channels(x, channel, True, &x_table)
-        and find_channels(y, channel, True, &y_table)
-    ):
-        x_found, y_found = x_table, y_table
-        args.batch *= args.spatial
-        args.spatial = 1
-        x_fits[0] = y_fits[0] = True
+    cdef Channels x_found, y_found
+    cdef Form form
+    cdef size_t others = args.batch * args.spatial
+    for form in (IMAGES, TABLE, RUNS):
+        x_fits[0] = find_channels(x, channel, form, &x_found)
+        y_fits[0] = find_channels(y, channel, form, &y_found)
+        if x_fits[0] and y_fits[0]:
+            if form != IMAGES:
+                args.batch = others if form == TABLE else 1
+                args.spatial = others if form == RUNS else 1
+            break
+    else:
+        # One of them at least is copied, to the form of a packed array.
+        x_fits[0] = find_channels(x, channel, IMAGES, &x_found)
+        y_fits[0] = find_channels(y, channel, IMAGES, &y_found)
     if x_fits[0]:
         args.x_stride = x_found.sample_stride
         args.x_channel_stride = x_found.channel_stride
@@ -255,9 +266,9 @@ def batch_norm(
     ----------
     input : array_like of float32 or float64, shape (..., C, ...)
         Read in place where the axes before the channels are one constant step apart and
-        those after it are packed, and where, with an `out` of the same layout, all
-        axes but the channels are one constant step apart (channels-last memory seen
-        as NCHW); anything else is copied first.
+        those after it are packed, and, with an `out` of the same layout, in
+        channels-last memory seen as NCHW and in transposed tables; anything else is
+        copied first.
     running_mean, running_var : array of input's dtype, shape (C,), or None
         Both or neither. Without `training` they are needed and only read. With
         `training` they must be writable ndarrays and are updated in place.
@@ -359,7 +370,9 @@ def batch_norm(
         momentum, num_batches_tracked, &args.num_batches_tracked
     )
     if weight is not None:
-        w = as_parameter("batch_norm", "weight", weight, x, 1, extent, "the channel axis")
+        w = as_parameter(
+            "batch_norm", "weight", weight, x, 1, extent, "the channel axis"
+        )
         args.weight = cnp.PyArray_DATA(w)
     if bias is not None:
         b = as_parameter("batch_norm", "bias", bias, x, 1, extent, "the channel axis")

@@ -122,7 +122,9 @@ cdef ndarray as_parameter(
         # A list has no dtype of its own, so it takes the input's.
         a = as_base_array(fn, name, value)
         if a.dtype.kind not in "fiub" or a.dtype.itemsize > 8:
-            raise TypeError(f"{fn}: {name} has dtype {a.dtype}, real numbers are needed")
+            raise TypeError(
+                f"{fn}: {name} has dtype {a.dtype}, real numbers are needed"
+            )
         a = np.asarray(a, dtype=x.dtype)
     else:
         a = as_base_array(fn, name, value)

@@ -3,7 +3,7 @@
 
 
 cdef double eps_argument(double eps) noexcept nogil:
-    """eps for the C API, where 0 means the default and some negatives have a meaning."""
+    """eps for the C API, where 0 means the default and -1 means 0."""
     if eps == 0.0:
         return c.FASTNORM_EPS_ZERO
     return eps if eps > 0.0 else NAN

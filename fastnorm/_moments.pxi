@@ -63,8 +63,11 @@ cdef bint set_layout(
     for k in range(count):
         if blocks[k].stride == 0 or blocks[k].stride % item != 0:
             return False
-    # A run that is all there is comes as one packed channel, not as a column.
-    if i < count and blocks[i].reduced and not (count == 1 and blocks[0].stride == item):
+    # A packed run that is all there is comes as one channel, not as a column.
+    if count == 1 and blocks[0].reduced and blocks[0].stride == item:
+        args.spatial = blocks[0].extent
+        return True
+    if i < count and blocks[i].reduced:
         args.batch = blocks[i].extent
         args.x_stride = blocks[i].stride // item
         i += 1
@@ -75,6 +78,9 @@ cdef bint set_layout(
     if i < count and blocks[i].reduced and blocks[i].stride == item:
         args.spatial = blocks[i].extent
         i += 1
+    # Where each channel is one value wide, the channels must be adjacent.
+    if args.spatial == 1 and args.channels > 1 and args.x_channel_stride != 1:
+        return False
     return i == count
 
 
@@ -199,12 +205,12 @@ def moments(
     input : array_like of float32 or float64
         Read in place whatever the order of its axes in memory, as long as the reduced
         axes and the others form at most four alternating blocks, each of one constant
-        step (trailing axes, leading axes, all but the channels of ``[N, C, H, W]`` and
-        so on); other patterns are copied first.
+        step and the innermost packed (trailing axes, leading axes, all but the channels
+        of ``[N, C, H, W]`` and so on); other patterns are copied first.
     axis : int or tuple of int, optional
         The axes to reduce; None reduces all.
     ddof : int, default 0
-        The variance is divided by ``count - ddof``: 0 is the biased one, 1 the unbiased.
+        The variance is divided by ``count - ddof``: 0 is the biased, 1 the unbiased.
     keepdims : bool, default False
         Keep the reduced axes, with extent 1.
     return_state : bool, default False
@@ -283,7 +289,9 @@ cdef tuple as_state(str name, object value):
         )
     count = as_index("merge_moments", f"{name}.count", value.count)
     if not 0 <= count <= UINT64_MAX:
-        raise ValueError(f"merge_moments: {name}.count is {count}, not from 0 to 2**64-1")
+        raise ValueError(
+            f"merge_moments: {name}.count is {count}, not from 0 to 2**64-1"
+        )
     arrays = []
     for part in ("mean", "m2"):
         array = as_base_array("merge_moments", f"{name}.{part}", getattr(value, part))

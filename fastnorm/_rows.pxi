@@ -79,7 +79,9 @@ cdef int find_span_slow(
         span.first = axes[0]
         span.last = axes[-1]
         if span.last - span.first + 1 != len(axes):
-            raise ValueError(f"{fn}: axis {tuple(axes)} names axes that are not adjacent")
+            raise ValueError(
+                f"{fn}: axis {tuple(axes)} names axes that are not adjacent"
+            )
         extents = shape[span.first : span.last + 1]
         if wanted is not None and wanted != extents:
             raise ValueError(
@@ -89,7 +91,9 @@ cdef int find_span_slow(
     if wanted is None:
         raise ValueError(f"{fn}: normalized_shape is None, which needs axis")
     if not wanted:
-        raise ValueError(f"{fn}: normalized_shape is empty, at least one axis is needed")
+        raise ValueError(
+            f"{fn}: normalized_shape is empty, at least one axis is needed"
+        )
     if shape[max(nd - len(wanted), 0) :] != wanted:
         raise ValueError(
             f"{fn}: normalized_shape is {wanted}, input has shape {shape}"

@@ -128,6 +128,8 @@ def stream_moments(
     progress: Progress | None = None,
 ) -> MomentsState:
     """Moments of each channel of [N, C, S], block by block: mean and m2 are [C]."""
+    if volume.data.size == 0:
+        return MomentsState(0, *np.zeros((2, volume.shape[1])))
     region = tuple(slice(0, n) for n in volume.shape)
     pass_ = _Pass(volume, region, dtype, limit, num_threads, progress or _Silent())
     return pass_.moments()
@@ -292,9 +294,9 @@ class _Pass:
             self.progress.advance(x.size)
         ordered = [states[key] for key in sorted(states)]
         return MomentsState(
-            ordered[0].count if ordered else 0,
-            np.concatenate([np.ravel(s.mean) for s in ordered] or [np.empty(0)]),
-            np.concatenate([np.ravel(s.m2) for s in ordered] or [np.empty(0)]),
+            ordered[0].count,
+            np.concatenate([np.ravel(s.mean) for s in ordered]),
+            np.concatenate([np.ravel(s.m2) for s in ordered]),
         )
 
     def statistics(
@@ -309,7 +311,7 @@ class _Pass:
         """
         state = self.moments()
         if self.dtype == np.float64:
-            scale = _safe_scale(state, eps)
+            scale = _safe_scale(state, centred, eps)
             if np.any(scale != 1):
                 self.scale = scale
                 state = self._again()
@@ -348,11 +350,15 @@ class _Pass:
             self.progress.advance(x.size)
 
 
-def _safe_scale(state: MomentsState, eps: float) -> NDArray[np.float64]:
-    """Powers of two that bring squared deviations into the range of float64."""
-    large = ~(np.isfinite(state.m2) & np.isfinite(state.mean))
+def _safe_scale(state: MomentsState, centred: bool, eps: float) -> NDArray[np.float64]:
+    """Powers of two that bring what is squared into the range of float64."""
+    squares = state.m2
+    if not centred:
+        with np.errstate(over="ignore"):
+            squares = state.m2 + state.count * np.square(state.mean)
+    large = ~(np.isfinite(squares) & np.isfinite(state.mean))
     # With eps > 0 a variance that underflows has no weight in the result.
-    small = (state.m2 < 1e-290) & (np.abs(state.mean) < 1e30) & (eps == 0)
+    small = (squares < 1e-290) & (np.abs(state.mean) < 1e30) & (eps == 0)
     return np.where(large, 2.0**-600, np.where(small, 2.0**900, 1.0))
 
 

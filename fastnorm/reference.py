@@ -17,6 +17,7 @@ only.
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Sequence
 from typing import Any
@@ -86,9 +87,9 @@ def layer_norm(
     axes = _normalized_axes("layer_norm", x, normalized_shape, axis)
     w = _spread("layer_norm", "weight", weight, x, axes)
     b = _spread("layer_norm", "bias", bias, x, axes)
-    mean, var = _mean_and_var(x, axes)
+    deviations, mean, var = _deviations(x, axes)
     rstd = _rstd(var, _checked_eps("layer_norm", eps))
-    y = _affine(_centred(x, mean) * rstd, w, b)
+    y = _affine(_product(deviations, rstd), w, b)
     return _results(y, out, (mean, rstd) if return_stats else ())
 
 
@@ -139,9 +140,8 @@ def rms_norm(
     if eps is None:
         kind = np.float32 if given.dtype == np.float32 else np.float64
         eps = float(np.finfo(kind).eps)
-    with np.errstate(invalid="ignore"):
-        rstd = _rstd(_mean(x * x, axes), _checked_eps("rms_norm", eps))
-        y = _affine(x * rstd, w, None)
+    rstd = _rstd(_mean(np.square(x), axes), _checked_eps("rms_norm", eps))
+    y = _affine(_product(x, rstd), w, None)
     return _results(y, out, (rstd,) if return_stats else ())
 
 
@@ -230,12 +230,14 @@ def batch_norm(
             raise ValueError("batch_norm: inference needs running_mean and running_var")
         mean = _spread("batch_norm", "running_mean", running_mean, x, (channel,))
         var = _spread("batch_norm", "running_var", running_var, x, (channel,))
+        with np.errstate(invalid="ignore"):
+            deviations = x - mean
     else:
         if x.size and count == 1:
             raise ValueError(
                 "batch_norm: training needs more than one value per channel"
             )
-        mean, var = _mean_and_var(x, others)
+        deviations, mean, var = _deviations(x, others)
         _spread("batch_norm", "running_mean", running_mean, x, (channel,))
         _spread("batch_norm", "running_var", running_var, x, (channel,))
         if running_mean is not None and running_var is not None:
@@ -248,7 +250,7 @@ def batch_norm(
                 running_mean[...] = (1 - f) * running_mean + f * mean.reshape(-1)
                 running_var[...] = (1 - f) * running_var + f * unbiased
     rstd = _rstd(var, eps)
-    y = _affine(_centred(x, mean) * rstd, w, b)
+    y = _affine(_product(deviations, rstd), w, b)
     stats = (mean.reshape(-1), rstd.reshape(-1)) if return_stats else ()
     return _results(y, out, stats)
 
@@ -288,17 +290,17 @@ def moments(
     axes = tuple(range(x.ndim)) if axis is None else _axes("moments", axis, x.ndim)
     if ddof < 0 or (return_state and ddof != 0):
         raise ValueError("moments: ddof must be >= 0, and 0 with return_state")
-    count = int(np.prod([x.shape[i] for i in axes], dtype=np.int64))
-    mean, var = _mean_and_var(x, axes)
+    count = math.prod(x.shape[i] for i in axes)
+    _, mean, var = _deviations(x, axes)
     m2 = var * count
     if not keepdims:
         mean, m2 = mean.squeeze(axes), m2.squeeze(axes)
     if return_state:
         if count == 0:
             mean, m2 = np.zeros_like(mean), np.zeros_like(m2)
-        return MomentsState(count, np.asarray(_rounded(mean)), np.asarray(_rounded(m2)))
+        return MomentsState(count, _rounded(mean), _rounded(m2))
     m2 = m2 / (count - ddof) if count > ddof else np.full(m2.shape, np.nan)
-    return Moments(np.asarray(_rounded(mean)), np.asarray(_rounded(m2)))
+    return Moments(_rounded(mean), _rounded(m2))
 
 
 def merge_moments(a: MomentsState, b: MomentsState) -> MomentsState:
@@ -314,11 +316,13 @@ def merge_moments(a: MomentsState, b: MomentsState) -> MomentsState:
     if a.count == 0 or b.count == 0:
         return b if a.count == 0 else a
     count = a.count + b.count
-    mean_a, mean_b = _wide(a.mean), _wide(b.mean)
+    mean_a, m2_a, mean_b, m2_b = (
+        np.asarray(part, _wide) for part in (a.mean, a.m2, b.mean, b.m2)
+    )
     delta = mean_b - mean_a
     mean = mean_a + delta * (_wide(b.count) / count)
-    m2 = _wide(a.m2) + b.m2 + delta * delta * (_wide(a.count) * b.count / count)
-    return MomentsState(count, np.asarray(_rounded(mean)), np.asarray(_rounded(m2)))
+    m2 = m2_a + m2_b + delta * delta * (_wide(a.count) * b.count / count)
+    return MomentsState(count, _rounded(mean), _rounded(m2))
 
 
 def _numbers(input: ArrayLike) -> NDArray[Any]:
@@ -330,25 +334,33 @@ def _numbers(input: ArrayLike) -> NDArray[Any]:
 
 def _mean(x: NDArray[Any], axes: tuple[int, ...]) -> NDArray[Any]:
     """The mean over `axes`, kept as extents of 1; NaN over nothing."""
-    count = int(np.prod([x.shape[i] for i in axes], dtype=np.int64))
+    kept = [1 if i in axes else n for i, n in enumerate(x.shape)]
+    count = math.prod(x.shape[i] for i in axes)
+    if count == 0:
+        return np.full(kept, np.nan, _wide)
+    # NumPy sums pairwise along the last axis only, and an error that grows with the
+    # count is too much of one here.
+    last = np.moveaxis(x, axes, range(x.ndim - len(axes), x.ndim))
+    rows = np.ascontiguousarray(last).reshape(-1, count)
     with np.errstate(invalid="ignore"):
-        total = x.sum(axis=axes, keepdims=True)
-        return total / count if count else np.full_like(total, np.nan)
+        means: NDArray[Any] = rows.sum(axis=1) / count
+        return means.reshape(kept)
 
 
-def _mean_and_var(
+def _deviations(
     x: NDArray[Any], axes: tuple[int, ...]
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    # The second mean removes what the first one lost by rounding.
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Give x - mean, the mean and the variance over `axes`, kept as extents of 1.
+
+    Far from zero no longdouble is near enough to the mean: what it lacks is the mean of
+    the deviations from it.
+    """
     mean = _mean(x, axes)
-    mean = mean + _mean(_centred(x, mean), axes)
     with np.errstate(invalid="ignore"):
-        return mean, _mean(np.square(_centred(x, mean)), axes)
-
-
-def _centred(x: NDArray[Any], mean: NDArray[Any]) -> NDArray[Any]:
-    with np.errstate(invalid="ignore"):
-        return x - mean
+        deviations = x - mean
+        low = _mean(deviations, axes)
+        deviations = deviations - low
+        return deviations, mean + low, _mean(np.square(deviations), axes)
 
 
 def _rstd(var: NDArray[Any], eps: float) -> NDArray[Any]:
@@ -356,6 +368,11 @@ def _rstd(var: NDArray[Any], eps: float) -> NDArray[Any]:
     with np.errstate(divide="ignore", invalid="ignore"):
         rstd = 1 / np.sqrt(var + _wide(eps))
     return np.where(var + _wide(eps) == 0, _wide(0), rstd)
+
+
+def _product(x: NDArray[Any], rstd: NDArray[Any]) -> NDArray[Any]:
+    with np.errstate(invalid="ignore"):
+        return np.asarray(x * rstd)
 
 
 def _affine(
@@ -366,22 +383,22 @@ def _affine(
     return y if bias is None else y + bias
 
 
-def _rounded(x: NDArray[Any]) -> Any:
+def _rounded(x: ArrayLike) -> NDArray[np.float64]:
     with np.errstate(over="ignore", under="ignore"):
-        return np.asarray(x, dtype=np.float64)[()]
+        return np.asarray(x, dtype=np.float64)
 
 
 def _results(
     y: NDArray[Any], out: NDArray[Any] | None, stats: _Stats
 ) -> NDArray[Any] | _Stats:
     if out is None:
-        out = np.asarray(_rounded(y))
+        out = _rounded(y)
     elif out.shape != y.shape:
         raise ValueError(f"out has shape {out.shape}, input has {y.shape}")
     else:
         with np.errstate(over="ignore", under="ignore"):
             out[...] = y
-    return (out, *(np.asarray(_rounded(s)) for s in stats)) if stats else out
+    return (out, *(_rounded(s) for s in stats)) if stats else out
 
 
 def _checked_eps(function: str, eps: float) -> float:

@@ -30,12 +30,10 @@ def run_command(command: click.Command, arguments: Sequence[str]) -> int:
         return 2
     except click.ClickException as error:
         return _complain(error.format_message())
-    except (click.Abort, KeyboardInterrupt):
-        _complain("interrupted")
-        return 128 + signal.SIGINT
     except _Terminated as error:
-        _complain("terminated")
-        return 128 + int(error.args[0])
+        number = int(error.args[0])
+        _complain("interrupted" if number == signal.SIGINT else "terminated")
+        return 128 + number
     except MemoryError:
         return _complain("not enough memory, a smaller --memory may help")
     except OSError as error:
@@ -58,7 +56,10 @@ class _Terminated(BaseException):
 
 @contextmanager
 def _termination_raises() -> Iterator[None]:
-    """Turns SIGTERM and SIGHUP into an exception, so that temporary files go away."""
+    """Turns signals that end a process into an exception, for files to be tidied up.
+
+    SIGINT too: click would answer a KeyboardInterrupt with words of its own.
+    """
 
     def handler(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
         raise _Terminated(number)
@@ -66,7 +67,7 @@ def _termination_raises() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
     numbers = [getattr(signal, name) for name in names]
     # A signal that is ignored (nohup) stays ignored.
     numbers = [n for n in numbers if signal.getsignal(n) is not signal.SIG_IGN]

@@ -85,7 +85,7 @@ typedef enum fastnorm_status {
   FASTNORM_ERROR_DTYPE = 2,    /* .dtype is not one of fastnorm_dtype */
   FASTNORM_ERROR_NULL = 3,     /* a required pointer is NULL */
   FASTNORM_ERROR_SHAPE = 4,    /* the extents overflow size_t, or ptrdiff_t in bytes */
-  FASTNORM_ERROR_STRIDE = 5,   /* output rows overlap each other */
+  FASTNORM_ERROR_STRIDE = 5,   /* output elements overlap, or a table's channels are apart */
   FASTNORM_ERROR_ALIGNMENT = 6,/* a pointer is not aligned to its element */
   FASTNORM_ERROR_OVERLAP = 7,  /* an output overlaps an input or another output */
   FASTNORM_ERROR_EPS = 8,      /* eps is NaN, infinite, or negative (but for FASTNORM_EPS_ZERO) */
@@ -210,7 +210,8 @@ FASTNORM_API fastnorm_status fastnorm_rms_norm(const fastnorm_rms_norm_args *arg
  *
  * x and y are [batch, channels, spatial]: element (n, c, s) is at
  * n * stride + c * channel_stride + s. Channels-first images are [N, C, H * W];
- * tables [N, C] have spatial = 1; channels-last images are tables with batch = N * H * W.
+ * tables [N, C] have spatial = 1 and adjacent channels (channel_stride 0 or 1, else
+ * FASTNORM_ERROR_STRIDE); channels-last images are tables with batch = N * H * W.
  *
  * training = 0: mean and var are running_mean and running_var, which are only read.
  * training = 1: mean and (biased) var are those of each channel over batch and spatial.

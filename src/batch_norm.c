@@ -19,7 +19,7 @@ typedef struct batch_work {
   const void *weight, *bias;
   void *running_mean, *running_var, *mean, *rstd;
   double eps, factor; /* of the new value in the running statistics */
-  bool training;
+  bool training, stream;
   size_t samples; /* runs, inference: how many of the batch make a piece */
 } batch_work;
 
@@ -101,7 +101,7 @@ static void apply_group(const batch_work *w, size_t first, const fn_runs *g, voi
   const fastnorm_dtype dtype = w->a.dtype;
   if (!s->any_slow) {
     w->a.kernels->apply_runs(g, y, w->y_channel_stride, w->y_stride, &s->hi, &p->scale,
-                             &p->offset, NULL, NULL);
+                             &p->offset, NULL, NULL, w->stream);
     return;
   }
   for (size_t r = 0; r < g->rows; r++) {
@@ -115,7 +115,7 @@ static void apply_group(const batch_work *w, size_t first, const fn_runs *g, voi
     else
       w->a.kernels->apply_runs(&one, out, 0, w->y_stride, fn_element(dtype, &s->hi, i),
                                fn_element(dtype, &p->scale, i),
-                               fn_element(dtype, &p->offset, i), NULL, NULL);
+                               fn_element(dtype, &p->offset, i), NULL, NULL, w->stream);
   }
 }
 
@@ -233,6 +233,7 @@ static void column_block(const batch_work *w, size_t first, size_t cols) {
   const fn_column_parameters p = {.eps = w->eps,
                                   .centered = true,
                                   .given = !w->training,
+                                  .stream = w->stream,
                                   .weight = offset_by(w, w->weight, first),
                                   .bias = offset_by(w, w->bias, first)};
   const size_t row_bytes = cols * (a->dtype == FASTNORM_FLOAT32 ? 4 : 8);
@@ -272,8 +273,8 @@ static void run(batch_work *w) {
   const fn_channels *a = &w->a;
   const size_t sample = a->channels * a->spatial * (a->dtype == FASTNORM_FLOAT32 ? 4 : 8);
   const size_t bytes = 2 * a->batch * sample;
-  if (fn_channels_are_columns(a) &&
-      (w->y_channel_stride == 1 || a->channels == 1)) {
+  w->stream = bytes / 2 >= FN_STREAM_BYTES && a->x != w->y;
+  if (fn_channels_are_columns(a)) {
     for (size_t c = 0; c < a->channels; c += FN_COLUMNS)
       column_block(w, c, a->channels - c < FN_COLUMNS ? a->channels - c : FN_COLUMNS);
   } else if (!w->training) {
@@ -357,6 +358,8 @@ fastnorm_status fastnorm_batch_norm(const fastnorm_batch_norm_args *callers) {
   const ptrdiff_t spatial = (ptrdiff_t)args.spatial;
   w.y_stride = args.y_stride ? args.y_stride : (ptrdiff_t)args.channels * spatial;
   w.y_channel_stride = args.y_channel_stride ? args.y_channel_stride : spatial;
+  if (args.spatial == 1 && args.channels > 1 && w.y_channel_stride != 1)
+    return FASTNORM_ERROR_STRIDE;
   s = check_arrays(&args, &w);
   if (s != FASTNORM_OK) return s;
   if (args.training && args.batch * args.spatial == 1) return FASTNORM_ERROR_COUNT;

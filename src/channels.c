@@ -26,11 +26,14 @@ fastnorm_status fn_channels_read(const fastnorm_moments_args *args, fn_channels 
       .stride = args->x_stride ? args->x_stride : (ptrdiff_t)args->channels * s,
       .channel_stride = args->x_channel_stride ? args->x_channel_stride : s,
       .exec = &args->exec};
-  return FASTNORM_OK;
+  /* a table's channels are adjacent: others can be described with spatial > 1 */
+  return args->spatial == 1 && args->channels > 1 && a->channel_stride != 1
+             ? FASTNORM_ERROR_STRIDE
+             : FASTNORM_OK;
 }
 
 bool fn_channels_are_columns(const fn_channels *a) {
-  return a->spatial == 1 && (a->channel_stride == 1 || a->channels == 1);
+  return a->spatial == 1;
 }
 
 static size_t element_of(const fn_channels *a) {
@@ -63,7 +66,7 @@ fn_table fn_channels_table(const fn_channels *a, size_t first, size_t cols) {
                     .rows = a->batch,
                     .stride = a->stride,
                     .cols = cols,
-                    .fold = true};
+                    .fold = fn_column_fold(a->channels)};
 }
 
 size_t fn_channels_group(const fn_channels *a) {
@@ -114,16 +117,16 @@ void fn_channels_columns(const fn_channels *a, const fn_table *t, double eps,
 static void run_chunk_task(void *context, size_t index) {
   const chunk_work *w = context;
   const fn_runs c = fn_run_chunk(w->g, w->a->dtype, 0, index);
-  w->a->kernels->moments_runs(&c, w->run_shift, w->a->scratch + 2 * index,
-                              w->a->scratch + 2 * index + 1);
+  double sum[FN_PAD] = {0.0}, sq[FN_PAD] = {0.0};
+  w->a->kernels->moments_runs(&c, w->run_shift, sum, sq);
+  w->a->scratch[2 * index] = sum[0];
+  w->a->scratch[2 * index + 1] = sq[0];
 }
 
 void fn_channels_long(const fn_channels *a, const fn_runs *g, double eps,
                       fn_group_stats *s) {
-  ptrdiff_t sample[4];
   const size_t chunks = fn_run_chunks(g);
-  fn_run_sample(g, sample);
-  a->kernels->shift_runs(g, sample, &s->shift);
+  a->kernels->shift_runs(g, &s->shift);
   for (size_t r = 0; r < g->rows; r++) {
     const fn_runs one = fn_run_alone(g, a->dtype, r);
     chunk_work w = {.a = a,

@@ -20,7 +20,7 @@ typedef struct fn_channels {
 /* From arguments, with strides filled in; batch is 0 if the array is empty. */
 fastnorm_status fn_channels_read(const fastnorm_moments_args *args, fn_channels *a);
 
-/* spatial == 1 and channels adjacent: columns of a table; everything else is runs. */
+/* spatial == 1: columns of a table; everything else is runs. */
 bool fn_channels_are_columns(const fn_channels *a);
 
 /* Bytes of scratch with which all threads can share the statistics. */

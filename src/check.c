@@ -26,15 +26,25 @@ size_t fn_dtype_size(fastnorm_dtype dtype) {
   return 0;
 }
 
+/* a * b, or false if it leaves size_t. */
+static bool multiply(size_t a, size_t b, size_t *product) {
+#if defined(__GNUC__)
+  return !__builtin_mul_overflow(a, b, product); /* no division: this is on every call */
+#else
+  *product = a * b;
+  return a == 0 || b <= SIZE_MAX / a;
+#endif
+}
+
 bool fn_count(const size_t n[3], size_t element, size_t *count) {
   size_t product = 1;
   *count = 0;
   for (int k = 0; k < 3; k++)
     if (n[k] == 0) return true;
-  for (int k = 0; k < 3; k++) {
-    if (product > (size_t)PTRDIFF_MAX / element / n[k]) return false;
-    product *= n[k];
-  }
+  for (int k = 0; k < 3; k++)
+    if (!multiply(product, n[k], &product)) return false;
+  size_t bytes;
+  if (!multiply(product, element, &bytes) || bytes > (size_t)PTRDIFF_MAX) return false;
   *count = product;
   return true;
 }
@@ -47,12 +57,13 @@ static bool byte_range(const fn_array *a, size_t element, uintptr_t *first,
   for (int k = 0; k < 3; k++) {
     const ptrdiff_t stride = a->stride[k];
     const size_t step = stride < 0 ? (size_t)0 - (size_t)stride : (size_t)stride;
-    const size_t steps = a->n[k] - 1, limit = (size_t)PTRDIFF_MAX / element;
-    if (steps == 0 || step == 0) continue;
-    if (step > limit / steps) return false;
     size_t *side = stride < 0 ? &below : &above;
-    if (step * steps * element > (size_t)PTRDIFF_MAX - *side) return false;
-    *side += step * steps * element;
+    size_t bytes;
+    if (a->n[k] == 1 || step == 0) continue;
+    if (!multiply(step, a->n[k] - 1, &bytes) || !multiply(bytes, element, &bytes) ||
+        bytes > (size_t)PTRDIFF_MAX - *side)
+      return false;
+    *side += bytes;
   }
   if (below > base || above > UINTPTR_MAX - base) return false;
   *first = base - below;

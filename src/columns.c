@@ -25,10 +25,10 @@ size_t fn_column_block(size_t rows, size_t cols, fastnorm_dtype dtype) {
                        : (block < FN_COLUMNS ? block : FN_COLUMNS);
 }
 
+size_t fn_column_fold(size_t cols) { return cols < FOLD_BELOW ? FOLD_TO / cols : 1; }
+
 static size_t fold_of(const fn_table *t) {
-  if (!t->fold || t->cols >= FOLD_BELOW) return 1;
-  const size_t k = FOLD_TO / t->cols;
-  return k < t->rows ? k : t->rows;
+  return t->fold < t->rows ? t->fold : t->rows;
 }
 
 size_t fn_column_chunks(const fn_table *t) {
@@ -108,12 +108,21 @@ static void replicate_shift(fastnorm_dtype dtype, const fn_table *t,
   memset(p + fold * bytes, 0, FN_COLUMNS * element - fold * bytes);
 }
 
+/* The mean of up to 16 rows, evenly spaced: few enough to cost little, and enough that
+ * hardly any column of a wide table needs a second pass. */
 void fn_columns_shift(const fn_kernels *k, fastnorm_dtype dtype, const fn_table *t,
                       fn_column_stats *s) {
-  const fn_runs columns = {.x = t->x, .rows = t->cols, .row_stride = 1};
-  ptrdiff_t sample[4];
-  for (size_t i = 0; i < 4; i++) sample[i] = (ptrdiff_t)(t->rows / 4 * i) * t->stride;
-  k->shift_runs(&columns, sample, &s->shift);
+  const size_t rows = t->rows < 16 ? t->rows : 16;
+  const fn_table sample = {.x = t->x,
+                           .rows = rows,
+                           .stride = (ptrdiff_t)(t->rows / rows) * t->stride,
+                           .cols = t->cols};
+  double sum[FN_COLUMNS], sq[FN_COLUMNS];
+  memset(sum, 0, sizeof(sum));
+  memset(sq, 0, sizeof(sq));
+  memset(&s->shift, 0, sizeof(s->shift));
+  k->moments_columns(&sample, &s->shift, sum, sq);
+  for (size_t c = 0; c < t->cols; c++) fn_set(dtype, &s->shift, c, sum[c] / (double)rows);
   replicate_shift(dtype, t, s);
 }
 
@@ -148,11 +157,11 @@ static void repair(const fn_kernels *k, fastnorm_dtype dtype, const fn_table *t,
   for (int pass = centered ? 0 : 1; pass < 2; pass++) {
     size_t bad = 0;
     for (size_t c = 0; c < t->cols; c++) {
-      fn_group_array hi, lo;
-      double var[FN_PAD];
-      const void *shift = fn_element(dtype, &s->shift, (ptrdiff_t)c);
-      s->is_slow[c] = !k->finish(1, n, eps, &s->sum[c], &s->sq[c],
-                                 centered ? shift : NULL, &hi, &lo, var);
+      fn_group_array hi, lo, shift = {{0}};
+      double var[FN_PAD], sum[FN_PAD] = {s->sum[c]}, sq[FN_PAD] = {s->sq[c]};
+      if (centered) fn_set(dtype, &shift, 0, fn_get(dtype, &s->shift, c));
+      s->is_slow[c] =
+          !k->finish(1, n, eps, sum, sq, centered ? &shift : NULL, &hi, &lo, var);
       bad += s->is_slow[c];
       if (pass == 0 && s->is_slow[c])
         fn_set(dtype, &s->shift, c, fn_get(dtype, &s->hi, c));

@@ -27,6 +27,9 @@ typedef struct fn_column_stats {
  * the passes: a multiple of FN_PAD, by shape alone. */
 size_t fn_column_block(size_t rows, size_t cols, fastnorm_dtype dtype);
 
+/* How many rows of a table of so many columns are best summed as one; 1 if it is wide. */
+size_t fn_column_fold(size_t cols);
+
 /* The sums of a table are made of chunks of rows: how many, and the sums of one (about
  * the shift that fn_columns_shift() has set). */
 size_t fn_column_chunks(const fn_table *t);
@@ -50,6 +53,7 @@ typedef struct fn_column_parameters {
   bool centered;
   bool given;   /* s->hi and s->var were given, not found in the table; s->lo is unused */
   bool per_row; /* weight[r], bias[r]; else weight[c], bias[c] */
+  bool stream;  /* see FN_STREAM_BYTES */
   const void *weight, *bias;
 } fn_column_parameters;
 

@@ -1,6 +1,6 @@
 /* columns_apply.c - a mean, scale and offset per column, applied to the rows of a table.
  * SPDX-License-Identifier: MIT */
-#include <string.h>
+#include <stdint.h>
 
 #include "columns.h"
 #include "runs.h"
@@ -78,7 +78,8 @@ static void apply_span(const fn_kernels *k, fastnorm_dtype dtype, const fn_table
   k->apply_columns(&span, fn_element(dtype, y, i), y_stride,
                    p->centered ? fn_element(dtype, &s->hi, i) : NULL,
                    fn_element(dtype, &s->scale, i), fn_element(dtype, &s->offset, i),
-                   p->per_row ? p->weight : NULL, p->per_row ? p->bias : NULL);
+                   p->per_row ? p->weight : NULL, p->per_row ? p->bias : NULL,
+                   p->stream);
 }
 
 static void apply_slow(fastnorm_dtype dtype, const fn_table *t, void *y,
@@ -96,30 +97,40 @@ static void apply_slow(fastnorm_dtype dtype, const fn_table *t, void *y,
                 p->bias ? fn_element(dtype, p->bias, at) : NULL, p->per_row ? 1 : 0);
 }
 
-/* Few columns, rows one after another: rows of FOLD_TO or so columns instead. */
+/* Few columns, rows one after another: as many rows as fill some 1 KiB are one row. The
+ * folded rows begin at the first line of y, so that no store straddles two. */
 static void apply_folded(const fn_kernels *k, fastnorm_dtype dtype, const fn_table *t,
                          void *y, const fn_column_stats *s,
                          const fn_column_parameters *p) {
   fn_column_array hi, scale, offset;
-  const size_t fold = FOLD_TO / t->cols, rows = t->rows / fold;
-  const size_t bytes = t->cols * (dtype == FASTNORM_FLOAT32 ? 4 : 8);
-  const fn_table folded = {.x = t->x,
-                           .rows = rows,
-                           .stride = (ptrdiff_t)(fold * t->cols),
-                           .cols = fold * t->cols};
-  for (size_t i = 0; i < fold; i++) {
-    memcpy((char *)&scale + i * bytes, &s->scale, bytes);
-    if (p->centered) memcpy((char *)&hi + i * bytes, &s->hi, bytes);
-    if (p->centered) memcpy((char *)&offset + i * bytes, &s->offset, bytes);
+  const size_t element = dtype == FASTNORM_FLOAT32 ? 4 : 8, cols = t->cols;
+  const size_t line = 64 / element, total = t->rows * cols;
+  size_t fold = FOLD_TO / cols, head = (64 - (uintptr_t)y % 64) % 64 / element;
+  if (fold > line) fold = fold / line * line; /* then a folded row is whole lines */
+  if (head > total) head = total;
+  const size_t width = fold * cols, rows = (total - head) / width;
+  const size_t tail = total - head - rows * width;
+  const struct {
+    size_t from, rows, width;
+  } parts[3] = {{0, 1, head}, {head, rows, width}, {head + rows * width, 1, tail}};
+  for (int i = 0; i < 3; i++) {
+    const size_t from = parts[i].from;
+    const fn_table part = {.x = fn_element(dtype, t->x, (ptrdiff_t)from),
+                           .rows = parts[i].rows,
+                           .stride = (ptrdiff_t)width,
+                           .cols = parts[i].width};
+    if (part.rows == 0 || part.cols == 0) continue;
+    for (size_t j = 0; j < part.cols; j++) { /* the parameters of element from + j */
+      const size_t c = (from + j) % cols;
+      fn_set(dtype, &scale, j, fn_get(dtype, &s->scale, c));
+      if (!p->centered) continue;
+      fn_set(dtype, &hi, j, fn_get(dtype, &s->hi, c));
+      fn_set(dtype, &offset, j, fn_get(dtype, &s->offset, c));
+    }
+    k->apply_columns(&part, fn_element(dtype, y, (ptrdiff_t)from), part.stride,
+                     p->centered ? &hi : NULL, &scale, &offset, NULL, NULL,
+                     p->stream && i == 1);
   }
-  k->apply_columns(&folded, y, folded.stride, p->centered ? &hi : NULL, &scale, &offset,
-                   NULL, NULL);
-  const ptrdiff_t done = (ptrdiff_t)(rows * fold * t->cols);
-  fn_table rest = *t;
-  rest.x = fn_element(dtype, t->x, done);
-  rest.rows = t->rows - rows * fold;
-  apply_span(k, dtype, &rest, fn_element(dtype, y, done), (ptrdiff_t)t->cols, s, p, 0,
-             t->cols);
 }
 
 void fn_columns_apply(const fn_kernels *k, fastnorm_dtype dtype, const fn_table *t,

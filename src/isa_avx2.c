@@ -4,6 +4,8 @@
 #if defined(FN_X86)
 #include <immintrin.h>
 
+#include <stdint.h>
+
 #include "kernels.h"
 #include "range.h"
 

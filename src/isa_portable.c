@@ -3,6 +3,8 @@
 #include "compiler.h"
 #include <math.h>
 
+#include <stdint.h>
+
 #include "kernels.h"
 #include "range.h"
 

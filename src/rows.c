@@ -11,7 +11,7 @@
 #include "runs.h"
 #include "threads.h"
 
-#define GROUP_BYTES 16384
+#define GROUP_BYTES 32768
 #define PIECE_BYTES 131072
 
 fastnorm_status fn_rows_check(const fastnorm_layer_norm_args *args, bool centered,
@@ -59,7 +59,9 @@ fastnorm_status fn_rows_check(const fastnorm_layer_norm_args *args, bool centere
                          .x_stride = x_stride,
                          .y_stride = y_stride,
                          .eps = eps,
-                         .centered = centered};
+                         .centered = centered,
+                         .stream = count * element >= FN_STREAM_BYTES &&
+                                   args->x != args->y};
   return FASTNORM_OK;
 }
 
@@ -77,7 +79,8 @@ static void apply_mixed(const fn_rows_work *w, const fn_runs *g, void *y,
       w->kernels->apply_runs(&one, out, 0, 0,
                              w->centered ? fn_element(w->dtype, &s->hi, i) : NULL,
                              fn_element(w->dtype, scale, i),
-                             fn_element(w->dtype, offset, i), w->weight, w->bias);
+                             fn_element(w->dtype, offset, i), w->weight, w->bias,
+                             false);
   }
 }
 
@@ -94,26 +97,38 @@ static void write_stats(const fn_rows_work *w, size_t first, size_t rows,
   }
 }
 
-static void norm_group(const fn_rows_work *w, size_t first, size_t rows) {
-  const fn_kernels *k = w->kernels;
-  const ptrdiff_t row = (ptrdiff_t)first;
-  const fn_runs g = {.x = fn_element(w->dtype, w->x, row * w->x_stride),
-                     .rows = rows,
-                     .row_stride = w->x_stride,
-                     .segs = 1,
-                     .len = w->cols};
-  void *y = fn_element(w->dtype, w->y, row * w->y_stride);
+/* A group between its two passes. */
+typedef struct group_state {
+  size_t first;
+  fn_runs g;
   fn_group_stats s;
   fn_group_array scale, offset; /* scale is rstd: the weights come with the columns */
-  fn_runs_stats(k, w->dtype, &g, w->eps, w->centered, &s);
-  k->affine(rows, s.var, w->eps, w->centered ? &s.lo : NULL, NULL, NULL, NULL, &scale,
-            w->centered ? &offset : NULL);
-  if (s.any_slow)
-    apply_mixed(w, &g, y, &s, &scale, &offset);
+} group_state;
+
+static void group_stats(const fn_rows_work *w, size_t first, size_t rows,
+                        group_state *state) {
+  state->first = first;
+  state->g =
+      (fn_runs){.x = fn_element(w->dtype, w->x, (ptrdiff_t)first * w->x_stride),
+                .rows = rows,
+                .row_stride = w->x_stride,
+                .segs = 1,
+                .len = w->cols};
+  fn_runs_stats(w->kernels, w->dtype, &state->g, w->eps, w->centered, &state->s);
+  w->kernels->affine(rows, state->s.var, w->eps, w->centered ? &state->s.lo : NULL, NULL,
+                     NULL, NULL, &state->scale, w->centered ? &state->offset : NULL);
+}
+
+static void group_apply(const fn_rows_work *w, const group_state *state) {
+  const fn_group_stats *s = &state->s;
+  void *y = fn_element(w->dtype, w->y, (ptrdiff_t)state->first * w->y_stride);
+  if (s->any_slow)
+    apply_mixed(w, &state->g, y, s, &state->scale, &state->offset);
   else
-    k->apply_runs(&g, y, w->y_stride, 0, w->centered ? &s.hi : NULL, &scale, &offset,
-                  w->weight, w->bias);
-  if (w->mean || w->rstd) write_stats(w, first, rows, &s, &scale);
+    w->kernels->apply_runs(&state->g, y, w->y_stride, 0, w->centered ? &s->hi : NULL,
+                           &state->scale, &state->offset, w->weight, w->bias, w->stream);
+  if (w->mean || w->rstd)
+    write_stats(w, state->first, state->g.rows, s, &state->scale);
 }
 
 static size_t group_rows(const fn_rows_work *w) {
@@ -127,12 +142,22 @@ static size_t piece_rows(const fn_rows_work *w) {
   return fit < group ? group : fit / group * group;
 }
 
+/* The statistics of a group end in a chain of dependent instructions (sums, division,
+ * root, division). The next group's are begun before this one is applied, so that the
+ * processor has independent work while it waits for them. */
 static void rows_task(void *context, size_t index) {
   const fn_rows_work *w = context;
   const size_t piece = piece_rows(w), group = group_rows(w), first = index * piece;
   const size_t end = w->rows - first < piece ? w->rows : first + piece;
-  for (size_t r = first; r < end; r += group)
-    norm_group(w, r, end - r < group ? end - r : group);
+  group_state states[2];
+  int now = 0;
+  group_stats(w, first, end - first < group ? end - first : group, &states[0]);
+  for (size_t r = first; r < end; r += group, now = !now) {
+    const size_t next = r + group;
+    if (next < end)
+      group_stats(w, next, end - next < group ? end - next : group, &states[!now]);
+    group_apply(w, &states[now]);
+  }
 }
 
 /* inner > 1: the columns of a table [cols, inner] per row, a block of them at a time. */
@@ -148,10 +173,12 @@ static void columns_task(void *context, size_t index) {
   const fn_table t = {.x = fn_element(w->dtype, w->x, row * w->x_stride + from),
                       .rows = w->cols,
                       .stride = inner,
-                      .cols = w->inner - c < block ? w->inner - c : block};
+                      .cols = w->inner - c < block ? w->inner - c : block,
+                      .fold = 1};
   const fn_column_parameters p = {.eps = w->eps,
                                   .centered = w->centered,
                                   .per_row = true,
+                                  .stream = w->stream,
                                   .weight = w->weight,
                                   .bias = w->bias};
   fn_column_stats s;

@@ -17,6 +17,7 @@ typedef struct fn_rows_work {
   ptrdiff_t x_stride, y_stride;
   double eps;
   bool centered;
+  bool stream; /* see FN_STREAM_BYTES */
 } fn_rows_work;
 
 /* Fills `work` from the arguments of layer norm, after all checks; work->rows is 0 if

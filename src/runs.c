@@ -39,14 +39,6 @@ fn_runs fn_run_chunk(const fn_runs *g, fastnorm_dtype dtype, size_t r, size_t i)
   return c;
 }
 
-void fn_run_sample(const fn_runs *g, ptrdiff_t sample[4]) {
-  const size_t n = g->segs * g->len;
-  for (size_t i = 0; i < 4; i++) {
-    const size_t at = n / 4 * i;
-    sample[i] = (ptrdiff_t)(at / g->len) * g->seg_stride + (ptrdiff_t)(at % g->len);
-  }
-}
-
 static void sums(const fn_kernels *k, fastnorm_dtype dtype, const fn_runs *g,
                  const void *shift, double *sum, double *sq) {
   const size_t chunks = g->segs * g->len <= FN_RUN_CHUNK ? 1 : fn_run_chunks(g);
@@ -58,11 +50,11 @@ static void sums(const fn_kernels *k, fastnorm_dtype dtype, const fn_runs *g,
     fn_sum total = {0.0, 0.0}, total_sq = {0.0, 0.0};
     for (size_t i = 0; i < chunks; i++) {
       const fn_runs c = fn_run_chunk(g, dtype, r, i);
-      double part = 0.0, part_sq = 0.0;
-      k->moments_runs(&c, shift ? fn_element(dtype, shift, (ptrdiff_t)r) : NULL, &part,
-                      &part_sq);
-      fn_sum_add(&total, part);
-      fn_sum_add(&total_sq, part_sq);
+      double part[FN_PAD] = {0.0}, part_sq[FN_PAD] = {0.0};
+      k->moments_runs(&c, shift ? fn_element(dtype, shift, (ptrdiff_t)r) : NULL, part,
+                      part_sq);
+      fn_sum_add(&total, part[0]);
+      fn_sum_add(&total_sq, part_sq[0]);
     }
     sum[r] = fn_sum_value(&total);
     sq[r] = fn_sum_value(&total_sq);
@@ -74,16 +66,16 @@ static void repair(const fn_kernels *k, fastnorm_dtype dtype, const fn_runs *g,
                    double eps, bool centered, fn_group_stats *s, size_t r) {
   const double n = (double)g->segs * (double)g->len;
   const fn_runs one = fn_run_alone(g, dtype, r);
-  fn_group_array shift, hi, lo;
-  double sum = s->sum[r], sq = s->sq[r], var[FN_PAD];
+  fn_group_array shift = {{0}}, hi, lo;
+  double sum[FN_PAD] = {s->sum[r]}, sq[FN_PAD] = {s->sq[r]}, var[FN_PAD];
   void *from = fn_element(dtype, &s->shift, (ptrdiff_t)r);
   fn_set(dtype, &shift, 0, fn_get(dtype, from, 0));
   for (int pass = 0; pass < (centered ? 2 : 1); pass++) {
     if (pass == 1) { /* the rounded mean that the first pass found */
       fn_set(dtype, &shift, 0, fn_get(dtype, &s->hi, r));
-      sums(k, dtype, &one, &shift, &sum, &sq);
+      sums(k, dtype, &one, &shift, sum, sq);
     }
-    if (!k->finish(1, n, eps, &sum, &sq, centered ? &shift : NULL, &hi, &lo, var))
+    if (!k->finish(1, n, eps, sum, sq, centered ? &shift : NULL, &hi, &lo, var))
       continue;
     if (centered) {
       fn_set(dtype, &s->hi, r, fn_get(dtype, &hi, 0));
@@ -111,11 +103,7 @@ void fn_runs_finish(const fn_kernels *k, fastnorm_dtype dtype, const fn_runs *g,
 
 void fn_runs_stats(const fn_kernels *k, fastnorm_dtype dtype, const fn_runs *g,
                    double eps, bool centered, fn_group_stats *s) {
-  if (centered) {
-    ptrdiff_t sample[4];
-    fn_run_sample(g, sample);
-    k->shift_runs(g, sample, &s->shift);
-  }
+  if (centered) k->shift_runs(g, &s->shift);
   sums(k, dtype, g, centered ? &s->shift : NULL, s->sum, s->sq);
   fn_runs_finish(k, dtype, g, eps, centered, s);
 }

@@ -33,9 +33,6 @@ fn_runs fn_run_chunk(const fn_runs *g, fastnorm_dtype dtype, size_t r, size_t i)
 fn_runs fn_run_alone(const fn_runs *g, fastnorm_dtype dtype, size_t r);
 void *fn_element(fastnorm_dtype dtype, const void *p, ptrdiff_t i);
 
-/* The offsets, in a run, of the four elements whose mean is its shift. */
-void fn_run_sample(const fn_runs *g, ptrdiff_t sample[4]);
-
 /* Moments of runs (at most FN_GROUP), about their means or, if not centered, about 0. */
 void fn_runs_stats(const fn_kernels *k, fastnorm_dtype dtype, const fn_runs *g,
                    double eps, bool centered, fn_group_stats *s);

@@ -84,6 +84,11 @@ static int exponent_of(double x) {
 /* eps on the scale of X squared, and the reciprocal root as a number and its exponent. */
 static void set_rstd(fn_slow *s, double eps) {
   int e;
+  if (s->var <= 0.0 && s->var >= 0.0) { /* eps alone, which scaled might be 0 or Inf */
+    s->rstd = eps > 0.0 ? 1.0 / sqrt(eps) : 0.0;
+    s->rstd_exponent = s->exponent;
+    return;
+  }
   const double t = s->var + ldexp(eps, -2 * s->exponent);
   double m = frexp(t, &e);
   if (!(t <= 1.7976931348623157e308)) e = 0; /* frexp leaves it open for NaN and Inf */

@@ -12,7 +12,8 @@ const char *fastnorm_strerror(fastnorm_status status) {
     case FASTNORM_ERROR_DTYPE: return "dtype is not a fastnorm_dtype";
     case FASTNORM_ERROR_NULL: return "a required pointer is NULL";
     case FASTNORM_ERROR_SHAPE: return "the extents exceed the address space";
-    case FASTNORM_ERROR_STRIDE: return "elements of an output overlap each other";
+    case FASTNORM_ERROR_STRIDE:
+      return "elements of an output overlap, or the channels of a table are not adjacent";
     case FASTNORM_ERROR_ALIGNMENT: return "a pointer is not aligned to its element";
     case FASTNORM_ERROR_OVERLAP:
       return "an output overlaps an input or another output";

@@ -21,9 +21,9 @@ WIDE = np.finfo(np.longdouble).nmant > 52
 
 # One, the vector widths of every ISA and type, tails beside them, and block borders.
 LENGTHS = [
-    1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 64, 65, 96, 127, 128,
-    129, 196, 255, 256, 257, 511, 512, 513, 768, 1000, 1023, 1024, 1025, 2047, 2048, 2049,
-    4095, 4096, 4097, 8191, 8193, 16385,
+    1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 64, 65, 96, 127,
+    128, 129, 196, 255, 256, 257, 511, 512, 513, 768, 1000, 1023, 1024, 1025, 2047,
+    2048, 2049, 4095, 4096, 4097, 8191, 8193, 16385,
 ]  # fmt: skip
 
 
@@ -39,6 +39,7 @@ def hostile(n: int, dtype: DTypeLike) -> dict[str, NDArray[Any]]:
     top = float(np.finfo(dtype).max)
     tiny = float(np.finfo(dtype).smallest_subnormal)
     signs = np.where(np.arange(n) % 2 == 0, 1.0, -1.0)
+    above = np.nextafter(dtype.type(7), dtype.type(8))
     far = {np.dtype("f4"): 1e6, np.dtype("f8"): 1e14}[dtype]
     rows = {
         "normal": z,
@@ -65,7 +66,7 @@ def hostile(n: int, dtype: DTypeLike) -> dict[str, NDArray[Any]]:
         "half zero": np.where(np.arange(n) < n // 2, 0.0, 1e4 + z),
         "sparse": np.where(np.arange(n) % 17 == 3, z, 0.0),
         "negative zeros": np.full(n, -0.0),
-        "one ulp apart": np.where(np.arange(n) % 5 == 0, np.nextafter(dtype.type(7), 8), 7),
+        "one ulp apart": np.where(np.arange(n) % 5 == 0, above, 7),
     }
     if dtype == np.float64:
         rows |= {"1e160": 1e160 * z, "1e300": 1e300 * z, "1e-160": 1e-160 * z,

@@ -47,9 +47,7 @@ def test_training_uses_the_statistics_of_the_batch(
     shape: tuple[int, ...], dtype: str
 ) -> None:
     x = 1e3 + random(shape, dtype)
-    y, mean, rstd = fastnorm.batch_norm(
-        x, None, None, training=True, return_stats=True
-    )
+    y, mean, rstd = fastnorm.batch_norm(x, None, None, training=True, return_stats=True)
     exact, exact_mean, exact_rstd = reference.batch_norm(
         x, None, None, training=True, return_stats=True
     )

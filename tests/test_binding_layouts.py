@@ -285,6 +285,7 @@ def test_what_can_be_read_in_place_is_not_copied():
         ),
         "last": (last, lambda: fastnorm.batch_norm(last, m, v, out=last)),
         "fortran": (table, lambda: fastnorm.moments(table, 0)),
+        "fortran image": (image.T, lambda: fastnorm.moments(image.T, (0, 2))),
         "middle": (image, lambda: fastnorm.moments(image[:, ::2], (0, 2))),
         "outer": (image, lambda: fastnorm.moments(image, 1)),
         "window": (wide, lambda: fastnorm.moments(wide[:, :, 1:], (1, 2))),

@@ -88,7 +88,7 @@ def test_every_length_and_hostile_row_has_the_same_bits(isa: str, dtype: str) ->
         weight, bias = random(n, dtype, 1), random(n, dtype, 2)
         tall = np.ascontiguousarray(x.T)
 
-        def everything(x=x, tall=tall, weight=weight, bias=bias, n=n):  # noqa: ANN001, ANN202
+        def everything(x=x, tall=tall, weight=weight, bias=bias, n=n):
             yield from fastnorm.layer_norm(x, n, weight, bias, return_stats=True)
             yield from fastnorm.layer_norm(x, n, eps=0.0, return_stats=True)
             yield from fastnorm.layer_norm(tall, None, axis=0, return_stats=True)

@@ -93,7 +93,7 @@ def test_zeros_stay_zeros_without_eps(dtype: str) -> None:
 
 def test_one_element_gives_its_sign(dtype: str) -> None:
     x = hostile(40, dtype)["1e20"].reshape(40, 1)
-    np.testing.assert_array_equal(fastnorm.rms_norm(x, 1, eps=0.0), np.sign(x))
+    assert_close(fastnorm.rms_norm(x, 1, eps=0.0), np.sign(x))
 
 
 def test_nan_and_inf_stay_in_their_row(isa: str, dtype: str) -> None:

@@ -2,10 +2,15 @@
 # SPDX-License-Identifier: MIT
 """mypy's stubtest on the extension, and mypy --strict on a user's code."""
 
+import ast
+import inspect
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+import fastnorm._core
 
 pytest.importorskip("mypy")
 
@@ -80,6 +85,50 @@ def test_stubs_agree_with_the_module(tmp_path):
         "--mypy-config-file=mypy.ini",
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def signature_of(node):
+    """The names, kinds and defaults that a function of the stub states."""
+    arguments = node.args
+    assert not arguments.posonlyargs
+    required = len(arguments.args) - len(arguments.defaults)
+    stated = list(
+        zip(arguments.args, [None] * required + arguments.defaults, strict=True)
+    )
+    stated += zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+    return [
+        (
+            argument.arg,
+            argument in arguments.kwonlyargs,
+            inspect.Parameter.empty if value is None else ast.literal_eval(value),
+        )
+        for argument, value in stated
+    ]
+
+
+def test_every_overload_has_the_defaults_of_the_module():
+    # stubtest looks at the overloads as a whole and lets a wrong default pass.
+    stub = Path(fastnorm._core.__file__).with_name("_core.pyi")
+    functions = [
+        node
+        for node in ast.parse(stub.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.FunctionDef)
+    ]
+    assert len(functions) >= 20
+    for node in functions:
+        parameters = inspect.signature(getattr(fastnorm._core, node.name)).parameters
+        actual = [
+            (name, p.kind is p.KEYWORD_ONLY, p.default)
+            for name, p in parameters.items()
+        ]
+        # What tells the overloads apart: a default may be left out of some.
+        pairs = zip(signature_of(node), actual, strict=True)
+        for stated, wanted in pairs:
+            if stated[0] in ("mode", "return_state", "return_stats"):
+                assert stated[:2] == wanted[:2]
+                assert stated[2] in (wanted[2], inspect.Parameter.empty)
+            else:
+                assert stated == wanted, node.name
 
 
 def test_a_strict_user_sees_the_right_types(tmp_path):

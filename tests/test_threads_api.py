@@ -82,6 +82,18 @@ def test_threadpoolctl_limits_and_restores():
     assert ours[0]["architecture"] == fastnorm.isa()
 
 
+def test_threadpoolctl_is_told_once(monkeypatch):
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+    import fastnorm.interop.threadpoolctl as bridge
+
+    told = []
+    monkeypatch.setattr(threadpoolctl, "register", told.append)
+    monkeypatch.setattr(bridge, "_registered", False)
+    bridge.register()
+    bridge.register()
+    assert told == [bridge.FastnormController]
+
+
 def test_threadpoolctl_knows_nothing_until_it_is_told():
     pytest.importorskip("threadpoolctl")
     code = """

@@ -61,6 +61,29 @@ typedef struct {
     for (size_t k = 0; k < 4 && n > k * T##_REG; k++)                                 \
       _mm256_maskstore_##R(p + k * T##_REG, T##_mask(n, k * T##_REG), r[k]);          \
   }                                                                                   \
+  FN_WORD void T##_stream(S *p, T##_vec x) {                                          \
+    _mm256_stream_##R(p, x.a);                                                        \
+    _mm256_stream_##R(p + T##_REG, x.b);                                              \
+    _mm256_stream_##R(p + 2 * T##_REG, x.c);                                          \
+    _mm256_stream_##R(p + 3 * T##_REG, x.d);                                          \
+  }                                                                                   \
+  FN_WORD T##_vec T##_splat2(S x, S y) {                                              \
+    const T##_reg v = _mm256_set1_##R(x), w = _mm256_set1_##R(y);                     \
+    return (T##_vec){v, v, w, w};                                                     \
+  }                                                                                   \
+  FN_WORD T##_vec T##_load2_or(const S *p, const S *q, size_t n, T##_vec f) {         \
+    return (T##_vec){T##_partial(p, n, 0, f.a), T##_partial(p, n, T##_REG, f.b),      \
+                     T##_partial(q, n, 0, f.c), T##_partial(q, n, T##_REG, f.d)};     \
+  }                                                                                   \
+  FN_WORD void T##_store2(S *p, S *q, size_t n, T##_vec x) {                          \
+    const __m256i m = T##_mask(n, 0);                                                 \
+    _mm256_maskstore_##R(p, m, x.a);                                                  \
+    _mm256_maskstore_##R(q, m, x.c);                                                  \
+    if (n <= T##_REG) return;                                                         \
+    const __m256i h = T##_mask(n, T##_REG);                                           \
+    _mm256_maskstore_##R(p + T##_REG, h, x.b);                                        \
+    _mm256_maskstore_##R(q + T##_REG, h, x.d);                                        \
+  }                                                                                   \
   FN_WORD void T##_store_folded(S *p, T##_vec x) {                                    \
     _mm256_storeu_##R(p, _mm256_add_##R(x.a, x.c));                                   \
     _mm256_storeu_##R(p + T##_REG, _mm256_add_##R(x.b, x.d));                         \
@@ -139,6 +162,11 @@ FN_WORD f64_vec f64_fnma(f64_vec x, f64_vec y, f64_vec z) {
   return FN_EACH(f64, F);
 #undef F
 }
+FN_WORD f64_vec f64_div(f64_vec x, f64_vec y) {
+#define F(r) _mm256_div_pd(x.r, y.r)
+  return FN_EACH(f64, F);
+#undef F
+}
 FN_WORD f64_vec f64_sqrt(f64_vec x) {
 #define F(r) _mm256_sqrt_pd(x.r)
   return FN_EACH(f64, F);
@@ -197,4 +225,5 @@ FN_WORD void f32_add_wide(double *p, f32_vec x) {
     _mm256_storeu_pd(p + 4, _mm256_add_pd(_mm256_loadu_pd(p + 4), high));
   }
 }
+FN_WORD void stream_end(void) { _mm_sfence(); }
 #undef FN_EACH

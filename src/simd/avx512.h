@@ -47,6 +47,21 @@ typedef struct {
     _mm512_mask_storeu_##R(p, T##_mask(n - m), x.a);                                    \
     _mm512_mask_storeu_##R(p + (n - m), T##_mask(m), x.b);                              \
   }                                                                                     \
+  FN_WORD void T##_stream(S *p, T##_vec x) {                                            \
+    _mm512_stream_##R(p, x.a);                                                          \
+    _mm512_stream_##R(p + T##_HALF, x.b);                                               \
+  }                                                                                     \
+  FN_WORD T##_vec T##_splat2(S x, S y) {                                                \
+    return (T##_vec){_mm512_set1_##R(x), _mm512_set1_##R(y)};                           \
+  }                                                                                     \
+  FN_WORD T##_vec T##_load2_or(const S *p, const S *q, size_t n, T##_vec fill) {        \
+    return (T##_vec){_mm512_mask_loadu_##R(fill.a, T##_mask(n), p),                     \
+                     _mm512_mask_loadu_##R(fill.b, T##_mask(n), q)};                    \
+  }                                                                                     \
+  FN_WORD void T##_store2(S *p, S *q, size_t n, T##_vec x) {                            \
+    _mm512_mask_storeu_##R(p, T##_mask(n), x.a);                                        \
+    _mm512_mask_storeu_##R(q, T##_mask(n), x.b);                                        \
+  }                                                                                     \
   FN_WORD void T##_store_folded(S *p, T##_vec x) {                                      \
     _mm512_storeu_##R(p, _mm512_add_##R(x.a, x.b));                                     \
   }
@@ -124,6 +139,9 @@ FN_WORD void f64_reduce16(const double (*s)[8], double *out) {
 FN_WORD f64_vec f64_fnma(f64_vec x, f64_vec y, f64_vec z) {
   return (f64_vec){_mm512_fnmadd_pd(x.a, y.a, z.a), _mm512_fnmadd_pd(x.b, y.b, z.b)};
 }
+FN_WORD f64_vec f64_div(f64_vec x, f64_vec y) {
+  return (f64_vec){_mm512_div_pd(x.a, y.a), _mm512_div_pd(x.b, y.b)};
+}
 FN_WORD f64_vec f64_sqrt(f64_vec x) {
   return (f64_vec){_mm512_sqrt_pd(x.a), _mm512_sqrt_pd(x.b)};
 }
@@ -166,3 +184,4 @@ FN_WORD void f32_add_wide(double *p, f32_vec x) {
     _mm512_storeu_pd(p + 8, _mm512_add_pd(_mm512_loadu_pd(p + 8), high));
   }
 }
+FN_WORD void stream_end(void) { _mm_sfence(); }

@@ -39,6 +39,24 @@ typedef struct {
     T##_store(t, x);                                                     \
     memcpy(p, t, n * sizeof(S));                                         \
   }                                                                      \
+  FN_WORD void T##_stream(S *p, T##_vec x) { T##_store(p, x); }          \
+  FN_WORD T##_vec T##_splat2(S x, S y) {                                 \
+    T##_vec r;                                                           \
+    FN_EACH(vdupq_n_##R(k < 4 ? x : y));                                 \
+  }                                                                      \
+  FN_WORD T##_vec T##_load2_or(const S *p, const S *q, size_t n, T##_vec f) { \
+    S t[8 * T##_REG];                                                    \
+    T##_store(t, f);                                                     \
+    memcpy(t, p, n * sizeof(S));                                         \
+    memcpy(t + T##_HALF, q, n * sizeof(S));                              \
+    return T##_load(t);                                                  \
+  }                                                                      \
+  FN_WORD void T##_store2(S *p, S *q, size_t n, T##_vec x) {             \
+    S t[8 * T##_REG];                                                    \
+    T##_store(t, x);                                                     \
+    memcpy(p, t, n * sizeof(S));                                         \
+    memcpy(q, t + T##_HALF, n * sizeof(S));                              \
+  }                                                                      \
   FN_WORD T##_vec T##_add(T##_vec x, T##_vec y) {                        \
     T##_vec r;                                                           \
     FN_EACH(vaddq_##R(x.v[k], y.v[k]));                                  \
@@ -109,6 +127,10 @@ FN_WORD f64_vec f64_fnma(f64_vec x, f64_vec y, f64_vec z) {
   f64_vec r;
   FN_EACH(vfmsq_f64(z.v[k], x.v[k], y.v[k]));
 }
+FN_WORD f64_vec f64_div(f64_vec x, f64_vec y) {
+  f64_vec r;
+  FN_EACH(vdivq_f64(x.v[k], y.v[k]));
+}
 FN_WORD f64_vec f64_sqrt(f64_vec x) {
   f64_vec r;
   FN_EACH(vsqrtq_f64(x.v[k]));
@@ -151,3 +173,4 @@ FN_WORD void f32_add_wide(double *p, f32_vec x) {
   }
 }
 #undef FN_EACH
+FN_WORD void stream_end(void) {}

@@ -10,6 +10,9 @@
  *   load(p) store(p, v)       a vec, any alignment
  *   load_partial_or(p, n, f)  the first n lanes from memory (no byte more), the others f
  *   store_partial(p, n, v)    the first n lanes
+ *   stream(p, v)              store past the cache where there is a way; p on a 64-byte
+ *                             line; stream_end() before others may look
+ *   splat2 load2_or store2    two short rows at once: one in each half, n lanes of each
  *   add sub mul               lane by lane
  *   fma(x, y, z)              x * y + z, rounded once
  *   store_folded(p, v)        lane i + lane (i + half), half a vec: the first tree level
@@ -21,7 +24,7 @@
  *   add_wide(p, v)            p[i] += lane i, in double, over all lanes of v
  * and on doubles only, for the few numbers per row:
  *   fnma(x, y, z)             z - x * y, rounded once
- *   sqrt                      square root
+ *   div sqrt                  quotient, square root
  *   inverse                   1 / x, and 0 for 0
  *   max_zero                  x, or 0 if it is negative; NaN stays NaN
  *   abs                       absolute value
@@ -51,6 +54,19 @@
     for (size_t i = 0; i < n; i++) p[i] = x.v[i];                                 \
   }                                                                               \
   FN_WORD void T##_store(S *p, T##_vec x) { T##_store_partial(p, 2 * T##_HALF, x); } \
+  FN_WORD void T##_stream(S *p, T##_vec x) { T##_store(p, x); }                     \
+  FN_WORD T##_vec T##_splat2(S x, S y) {                                          \
+    T##_vec r;                                                                    \
+    FN_LANES(i < T##_HALF ? x : y);                                               \
+  }                                                                               \
+  FN_WORD T##_vec T##_load2_or(const S *p, const S *q, size_t n, T##_vec f) {     \
+    T##_vec r = f;                                                                \
+    for (size_t i = 0; i < n; i++) r.v[i] = p[i], r.v[i + T##_HALF] = q[i];       \
+    return r;                                                                     \
+  }                                                                               \
+  FN_WORD void T##_store2(S *p, S *q, size_t n, T##_vec x) {                      \
+    for (size_t i = 0; i < n; i++) p[i] = x.v[i], q[i] = x.v[i + T##_HALF];       \
+  }                                                                               \
   FN_WORD T##_vec T##_add(T##_vec x, T##_vec y) {                                 \
     T##_vec r;                                                                    \
     FN_LANES(x.v[i] + y.v[i]);                                                    \
@@ -91,6 +107,10 @@ FN_WORD f64_vec f64_fnma(f64_vec x, f64_vec y, f64_vec z) {
   f64_vec r;
   FN_LANES(fma(-x.v[i], y.v[i], z.v[i]));
 }
+FN_WORD f64_vec f64_div(f64_vec x, f64_vec y) {
+  f64_vec r;
+  FN_LANES(x.v[i] / y.v[i]);
+}
 FN_WORD f64_vec f64_sqrt(f64_vec x) {
   f64_vec r;
   FN_LANES(sqrt(x.v[i]));
@@ -128,3 +148,4 @@ FN_WORD void f32_add_wide(double *p, f32_vec x) {
   for (size_t i = 0; i < 32; i++) p[i] += (double)x.v[i];
 }
 #undef FN_LANES
+FN_WORD void stream_end(void) {}

@@ -5,11 +5,18 @@
  * terms as ((x - hi) - lo) * scale + bias, with one rounding less. x - hi is exact or
  * rounded relative to itself, so a large mean costs nothing; x * a + b would cancel. */
 
-typedef enum { /* which of the optional factors are there: known at compile time below */
-  FN_KERNEL(plain) = 0,
-  FN_KERNEL(weighted) = 1,
-  FN_KERNEL(biased) = 2
-} FN_KERNEL(mode);
+/* Which of the optional factors are there is known at compile time in each instance:
+ * mode is 1 for a weight plus 2 for a bias. */
+#define FN_KERNEL_MODES                        \
+  switch ((hi ? 4 : 0) + (weight ? 1 : 0) + (bias ? 2 : 0)) { \
+    case 0: CASE(false, 0); break;             \
+    case 1: CASE(false, 1); break;             \
+    case 4: CASE(true, 0); break;              \
+    case 5: CASE(true, 1); break;              \
+    case 6: CASE(true, 2); break;              \
+    case 7: CASE(true, 3); break;              \
+    default: break;                            \
+  }
 
 FN_WORD vec FN_KERNEL(normalized)(vec x, vec hi, vec scale, vec offset, bool centered) {
   if (!centered) return V(mul)(x, scale);
@@ -25,108 +32,214 @@ FN_WORD vec FN_KERNEL(weigh)(vec t, vec weight, vec bias, int mode) {
   }
 }
 
+/* Element i of one run, or of two in step (which then share the weight and bias). */
+typedef struct FN_KERNEL(lines) {
+  const T *x;
+  T *y;
+  ptrdiff_t x_apart, y_apart;
+  vec hi[2], scale[2], offset[2];
+  const T *weight, *bias;
+} FN_KERNEL(lines);
+#define lines FN_KERNEL(lines)
+
+FN_WORD void FN_KERNEL(apply_vec)(const lines *l, size_t i, bool centered, int mode,
+                                  int runs, bool stream) {
+  const vec zero = V(splat)((T)0);
+  const vec w = mode & 1 ? V(load)(l->weight + i) : zero;
+  const vec c = mode & 2 ? V(load)(l->bias + i) : zero;
+  for (int k = 0; k < runs; k++) {
+    const vec v = V(load)(l->x + k * l->x_apart + i);
+    const vec t =
+        FN_KERNEL(normalized)(v, l->hi[k], l->scale[k], l->offset[k], centered);
+    T *y = l->y + k * l->y_apart + i;
+    if (stream)
+      V(stream)(y, FN_KERNEL(weigh)(t, w, c, mode));
+    else
+      V(store)(y, FN_KERNEL(weigh)(t, w, c, mode));
+  }
+}
+
+FN_WORD void FN_KERNEL(apply_some)(const lines *l, size_t i, size_t n, bool centered,
+                                   int mode, int runs) {
+  const vec zero = V(splat)((T)0);
+  const vec w = mode & 1 ? V(load_partial_or)(l->weight + i, n, zero) : zero;
+  const vec c = mode & 2 ? V(load_partial_or)(l->bias + i, n, zero) : zero;
+  for (int k = 0; k < runs; k++) {
+    const vec v = V(load_partial_or)(l->x + k * l->x_apart + i, n, l->hi[k]);
+    const vec t =
+        FN_KERNEL(normalized)(v, l->hi[k], l->scale[k], l->offset[k], centered);
+    V(store_partial)(l->y + k * l->y_apart + i, n, FN_KERNEL(weigh)(t, w, c, mode));
+  }
+}
+
+/* Elements up to the first whose address is a multiple of a cache line: stores that
+ * straddle two lines cost twice (copies do the same). Which elements share a vec does
+ * not matter to the result here. Short runs are not worth it. */
+FN_WORD size_t FN_KERNEL(peel)(const T *y, size_t len) {
+  const size_t off = (uintptr_t)y % 64 / sizeof(T);
+  return off == 0 || len < 4 * FN_VEC ? 0 : 64 / sizeof(T) - off;
+}
+
+FN_WORD void FN_KERNEL(apply_lines)(const lines *l, size_t len, bool centered, int mode,
+                                    int runs, bool stream) {
+  const lines copy = *l; /* in registers over the loop */
+  size_t i = FN_KERNEL(peel)(l->y, len);
+  if (i > 0) FN_KERNEL(apply_some)(&copy, 0, i, centered, mode, runs);
+  if (stream && (uintptr_t)(copy.y + i) % 64 == 0)
+    for (; i + FN_VEC <= len; i += FN_VEC)
+      FN_KERNEL(apply_vec)(&copy, i, centered, mode, runs, true);
+  for (; i + FN_VEC <= len; i += FN_VEC)
+    FN_KERNEL(apply_vec)(&copy, i, centered, mode, runs, false);
+  if (i < len) FN_KERNEL(apply_some)(&copy, i, len - i, centered, mode, runs);
+}
+
+/* Run r, and with `runs` 2 also r + 1. */
+FN_WORD void FN_KERNEL(apply_from_run)(const fn_runs *g, size_t r, T *y,
+                                       ptrdiff_t y_row_stride, ptrdiff_t y_seg_stride,
+                                       const T *hi, const T *scale, const T *offset,
+                                       const T *weight, const T *bias, bool centered,
+                                       int mode, int runs, bool stream) {
+  const vec zero = V(splat)((T)0);
+  const T *x = (const T *)g->x + (ptrdiff_t)r * g->row_stride;
+  const size_t segs = g->segs, len = g->len;
+  const ptrdiff_t x_seg_stride = g->seg_stride;
+  lines l = {.x_apart = g->row_stride,
+             .y_apart = y_row_stride,
+             .weight = weight,
+             .bias = bias};
+  for (int k = 0; k < runs; k++) {
+    l.scale[k] = V(splat)(scale[r + (size_t)k]);
+    l.hi[k] = centered ? V(splat)(hi[r + (size_t)k]) : zero;
+    l.offset[k] = centered ? V(splat)(offset[r + (size_t)k]) : zero;
+  }
+  y += (ptrdiff_t)r * y_row_stride;
+  for (size_t seg = 0; seg < segs; seg++, x += x_seg_stride, y += y_seg_stride) {
+    l.x = x;
+    l.y = y;
+    if (stream)
+      FN_KERNEL(apply_lines)(&l, len, centered, mode, runs, true);
+    else
+      FN_KERNEL(apply_lines)(&l, len, centered, mode, runs, false);
+  }
+}
+
 FN_WORD void FN_KERNEL(apply_to_runs)(const fn_runs *g, T *y, ptrdiff_t y_row_stride,
                                       ptrdiff_t y_seg_stride, const T *hi,
                                       const T *scale, const T *offset, const T *weight,
-                                      const T *bias, bool centered, int mode) {
+                                      const T *bias, bool stream, bool centered,
+                                      int mode) {
+  const size_t rows = g->rows;
+  size_t r = 0;
+  /* Two at a time where there is a weight or a bias to share, unless the lines of y that
+   * are streamed would not begin together. */
+  if (mode != 0 && !(stream && y_row_stride * (ptrdiff_t)sizeof(T) % 64 != 0))
+    for (; r + 2 <= rows; r += 2)
+      FN_KERNEL(apply_from_run)(g, r, y, y_row_stride, y_seg_stride, hi, scale, offset,
+                                weight, bias, centered, mode, 2, stream);
+  for (; r < rows; r++)
+    FN_KERNEL(apply_from_run)(g, r, y, y_row_stride, y_seg_stride, hi, scale, offset,
+                              weight, bias, centered, mode, 1, stream);
+  if (stream) stream_end();
+}
+
+/* Rows of half a vec: two in each. */
+FN_WORD void FN_KERNEL(apply_to_tiny_runs)(const fn_runs *g, T *y, ptrdiff_t y_row_stride,
+                                           const T *hi, const T *scale, const T *offset,
+                                           const T *weight, const T *bias, bool centered,
+                                           int mode) {
   const vec zero = V(splat)((T)0);
-  for (size_t r = 0; r < g->rows; r++) {
-    const vec a = V(splat)(scale[r]);
-    const vec h = centered ? V(splat)(hi[r]) : zero;
-    const vec b = centered ? V(splat)(offset[r]) : zero;
-    for (size_t seg = 0; seg < g->segs; seg++) {
-      const T *x = (const T *)g->x + (ptrdiff_t)r * g->row_stride +
-                   (ptrdiff_t)seg * g->seg_stride;
-      T *out = y + (ptrdiff_t)r * y_row_stride + (ptrdiff_t)seg * y_seg_stride;
-      size_t i = 0;
-      for (; i + FN_VEC <= g->len; i += FN_VEC) {
-        const vec w = mode & 1 ? V(load)(weight + i) : zero;
-        const vec c = mode & 2 ? V(load)(bias + i) : zero;
-        const vec t = FN_KERNEL(normalized)(V(load)(x + i), h, a, b, centered);
-        V(store)(out + i, FN_KERNEL(weigh)(t, w, c, mode));
-      }
-      if (i < g->len) {
-        const size_t n = g->len - i;
-        const vec w = mode & 1 ? V(load_partial_or)(weight + i, n, zero) : zero;
-        const vec c = mode & 2 ? V(load_partial_or)(bias + i, n, zero) : zero;
-        const vec v = V(load_partial_or)(x + i, n, h);
-        const vec t = FN_KERNEL(normalized)(v, h, a, b, centered);
-        V(store_partial)(out + i, n, FN_KERNEL(weigh)(t, w, c, mode));
-      }
-    }
+  const size_t n = g->len;
+  const vec w = mode & 1 ? V(load2_or)(weight, weight, n, zero) : zero;
+  const vec c = mode & 2 ? V(load2_or)(bias, bias, n, zero) : zero;
+  for (size_t r = 0; r < g->rows; r += 2) { /* an odd last row is its own partner */
+    const size_t p = r + 1 < g->rows ? r + 1 : r;
+    const vec a = V(splat2)(scale[r], scale[p]);
+    const vec h = centered ? V(splat2)(hi[r], hi[p]) : zero;
+    const vec b = centered ? V(splat2)(offset[r], offset[p]) : zero;
+    const vec v = V(load2_or)((const T *)g->x + (ptrdiff_t)r * g->row_stride,
+                              (const T *)g->x + (ptrdiff_t)p * g->row_stride, n, h);
+    const vec t = FN_KERNEL(normalized)(v, h, a, b, centered);
+    V(store2)(y + (ptrdiff_t)r * y_row_stride, y + (ptrdiff_t)p * y_row_stride, n,
+              FN_KERNEL(weigh)(t, w, c, mode));
   }
 }
 
 static void FN_KERNEL(apply_runs)(const fn_runs *g, void *y, ptrdiff_t y_row_stride,
                                   ptrdiff_t y_seg_stride, const void *hi,
                                   const void *scale, const void *offset,
-                                  const void *weight, const void *bias) {
-#define CASE(centered, mode)                                                         \
-  FN_KERNEL(apply_to_runs)(g, y, y_row_stride, y_seg_stride, hi, scale, offset, weight, \
-                           bias, centered, mode)
-  if (!hi) {
-    if (weight)
-      CASE(false, 1);
-    else
-      CASE(false, 0);
-  } else if (weight && bias) {
-    CASE(true, 3);
-  } else if (weight) {
-    CASE(true, 1);
-  } else if (bias) {
-    CASE(true, 2);
-  } else {
-    CASE(true, 0);
-  }
+                                  const void *weight, const void *bias, bool stream) {
+#define CASE(centered, mode)                                                          \
+  if (g->segs == 1 && g->len <= FN_HALF)                                              \
+    FN_KERNEL(apply_to_tiny_runs)(g, y, y_row_stride, hi, scale, offset, weight, bias, \
+                                  centered, mode);                                    \
+  else                                                                                \
+    FN_KERNEL(apply_to_runs)(g, y, y_row_stride, y_seg_stride, hi, scale, offset,     \
+                             weight, bias, stream, centered, mode)
+  FN_KERNEL_MODES
 #undef CASE
+}
+
+/* What apply_columns needs of a row; w and c are the row's own weight and bias. */
+typedef struct FN_KERNEL(columns_row) {
+  const T *x, *hi, *scale, *offset;
+  T *y;
+  vec w, c;
+} FN_KERNEL(columns_row);
+#define columns_row FN_KERNEL(columns_row)
+
+FN_WORD vec FN_KERNEL(column_vec)(const columns_row *r, size_t i, vec v, bool centered,
+                                  int mode) {
+  const vec zero = V(splat)((T)0);
+  const vec h = centered ? V(load)(r->hi + i) : zero;
+  const vec b = centered ? V(load)(r->offset + i) : zero;
+  const vec t = FN_KERNEL(normalized)(v, h, V(load)(r->scale + i), b, centered);
+  return FN_KERNEL(weigh)(t, r->w, r->c, mode);
+}
+
+FN_WORD void FN_KERNEL(column_some)(const columns_row *r, size_t i, size_t n,
+                                    bool centered, int mode) {
+  const vec v = V(load_partial_or)(r->x + i, n, V(splat)((T)0));
+  V(store_partial)(r->y + i, n, FN_KERNEL(column_vec)(r, i, v, centered, mode));
 }
 
 FN_WORD void FN_KERNEL(apply_to_columns)(const fn_table *t, T *y, ptrdiff_t y_stride,
                                          const T *hi, const T *scale, const T *offset,
-                                         const T *weight, const T *bias, bool centered,
-                                         int mode) {
+                                         const T *weight, const T *bias, bool stream,
+                                         bool centered, int mode) {
   const vec zero = V(splat)((T)0);
-  for (size_t r = 0; r < t->rows; r++) {
-    const T *x = (const T *)t->x + (ptrdiff_t)r * t->stride;
-    T *out = y + (ptrdiff_t)r * y_stride;
-    const vec w = mode & 1 ? V(splat)(weight[r]) : zero;
-    const vec c = mode & 2 ? V(splat)(bias[r]) : zero;
-    for (size_t i = 0; i < t->cols; i += FN_VEC) {
-      const size_t n = t->cols - i;
-      const vec h = centered ? V(load)(hi + i) : zero;
-      const vec b = centered ? V(load)(offset + i) : zero;
-      const vec a = V(load)(scale + i);
-      const vec v = n >= FN_VEC ? V(load)(x + i) : V(load_partial_or)(x + i, n, h);
-      const vec u = FN_KERNEL(weigh)(FN_KERNEL(normalized)(v, h, a, b, centered), w, c,
-                                     mode);
-      if (n >= FN_VEC)
-        V(store)(out + i, u);
-      else
-        V(store_partial)(out + i, n, u);
-    }
+  const size_t rows = t->rows, cols = t->cols;
+  for (size_t r = 0; r < rows; r++) {
+    const columns_row row = {.x = (const T *)t->x + (ptrdiff_t)r * t->stride,
+                             .y = y + (ptrdiff_t)r * y_stride,
+                             .hi = hi,
+                             .scale = scale,
+                             .offset = offset,
+                             .w = mode & 1 ? V(splat)(weight[r]) : zero,
+                             .c = mode & 2 ? V(splat)(bias[r]) : zero};
+    size_t i = FN_KERNEL(peel)(row.y, cols);
+    if (i > 0) FN_KERNEL(column_some)(&row, 0, i, centered, mode);
+    if (stream && (uintptr_t)(row.y + i) % 64 == 0)
+      for (; i + FN_VEC <= cols; i += FN_VEC)
+        V(stream)(row.y + i,
+                  FN_KERNEL(column_vec)(&row, i, V(load)(row.x + i), centered, mode));
+    for (; i + FN_VEC <= cols; i += FN_VEC)
+      V(store)(row.y + i,
+               FN_KERNEL(column_vec)(&row, i, V(load)(row.x + i), centered, mode));
+    if (i < cols) FN_KERNEL(column_some)(&row, i, cols - i, centered, mode);
   }
+  if (stream) stream_end();
 }
 
 static void FN_KERNEL(apply_columns)(const fn_table *t, void *y, ptrdiff_t y_stride,
                                      const void *hi, const void *scale,
                                      const void *offset, const void *weight,
-                                     const void *bias) {
+                                     const void *bias, bool stream) {
 #define CASE(centered, mode)                                                           \
-  FN_KERNEL(apply_to_columns)(t, y, y_stride, hi, scale, offset, weight, bias, centered, \
-                              mode)
-  if (!hi) {
-    if (weight)
-      CASE(false, 1);
-    else
-      CASE(false, 0);
-  } else if (weight && bias) {
-    CASE(true, 3);
-  } else if (weight) {
-    CASE(true, 1);
-  } else if (bias) {
-    CASE(true, 2);
-  } else {
-    CASE(true, 0);
-  }
+  FN_KERNEL(apply_to_columns)(t, y, y_stride, hi, scale, offset, weight, bias, stream, \
+                              centered, mode)
+  FN_KERNEL_MODES
 #undef CASE
 }
+#undef FN_KERNEL_MODES
+#undef lines
+#undef columns_row

@@ -3,43 +3,37 @@
  *
  * All in double, so that nothing here adds to the rounding of a float32 result. For
  * double data the mean's last bits matter too: shift + m is added with its error
- * (Knuth's TwoSum), and the mean travels as hi + lo. */
+ * (Knuth's TwoSum), and the mean travels as hi + lo. For a constant run the quotient is
+ * exact, so that shift + m is the constant also where the shift was rounded.
+ *
+ * A shift is good if it is at most a deviation away from the mean: then the difference
+ * of the two sums magnifies their rounding by no more than 2. */
 
 static bool FN_KERNEL(finish)(size_t n, double count, double eps, const double *sum,
                               const double *sq, const void *shift, void *hi, void *lo,
                               double *var) {
-  const f64_vec inv = f64_splat(1.0 / count), four = f64_splat(4.0);
+  const f64_vec number = f64_splat(count);
   const f64_vec most = f64_splat(V(SQ_MAX)), least = f64_splat(V(VAR_MIN));
   const f64_vec epsilon = f64_splat(eps);
   bool good = true;
   for (size_t i = 0; i < n; i += 16) {
-    double tail[3][16] = {{0}};
-    T tail_shift[16] = {0};
-    const double *s = sum + i, *q = sq + i;
-    const T *origin = shift ? (const T *)shift + i : NULL;
-    if (n - i < 16) { /* the unused lanes must not look like bad rows */
-      for (size_t k = 0; k < n - i; k++) {
-        if (shift) tail[0][k] = s[k], tail_shift[k] = origin[k];
-        tail[1][k] = q[k];
-      }
-      for (size_t k = n - i; k < 16; k++) tail[1][k] = count;
-      s = tail[0], q = tail[1];
-      if (shift) origin = tail_shift;
-    }
-    const f64_vec sq_i = f64_load(q);
+    /* Lanes that stand for no run get the sums of a harmless one. */
+    const size_t lanes = n - i < 16 ? n - i : 16;
+    const f64_vec sq_i = f64_load_partial_or(sq + i, lanes, number);
     f64_vec v = sq_i;
     if (shift) {
-      const f64_vec sum_i = f64_load(s), m = f64_mul(sum_i, inv);
-      const f64_vec x0 = V(load_wide)(origin), z = f64_add(x0, m), part = f64_sub(z, x0);
+      const f64_vec sum_i = f64_load_partial_or(sum + i, lanes, f64_splat(0.0));
+      const f64_vec m = f64_div(sum_i, number), x0 = V(load_wide)((const T *)shift + i);
+      const f64_vec z = f64_add(x0, m), part = f64_sub(z, x0);
       const f64_vec error =
           f64_add(f64_sub(x0, f64_sub(z, part)), f64_sub(m, part));
       const f64_vec rounded = V(round)(z);
       v = f64_max_zero(f64_fnma(sum_i, m, sq_i));
       V(store_narrow)((T *)hi + i, rounded);
       V(store_narrow)((T *)lo + i, f64_add(f64_sub(z, rounded), error));
-      good &= f64_all_le(f64_mul(sum_i, m), f64_mul(four, v));
+      good &= f64_all_le(f64_mul(sum_i, m), v);
     }
-    v = f64_mul(v, inv);
+    v = f64_div(v, number);
     f64_store(var + i, v);
     good &= f64_all_le(sq_i, most);
     good &= f64_all_le(least, f64_add(v, epsilon));

@@ -22,19 +22,21 @@ typedef struct FN_KERNEL(pending) {
 } FN_KERNEL(pending);
 #define pending FN_KERNEL(pending)
 
+/* out[i] = sum of slot i, and 0 from n on; those slots may be overwritten. */
+FN_WORD void FN_KERNEL(sum_slots)(T (*slots)[FN_HALF], size_t n, T *out) {
+  if (n > 3) { /* from here on the shared tree is cheaper, also half empty */
+    for (size_t i = n; i < 16; i++)
+      for (size_t k = 0; k < FN_HALF; k++) slots[i][k] = 0;
+    V(reduce16)((const T(*)[FN_HALF])slots, out);
+  } else {
+    for (size_t i = 0; i < 16; i++) out[i] = i < n ? V(hsum)(slots[i]) : (T)0;
+  }
+}
+
 FN_WORD void FN_KERNEL(drain)(pending *p, bool centered, double *sum, double *sq) {
   T s[16], q[16];
-  if (p->n > 3) {
-    for (size_t i = p->n; i < 16; i++)
-      for (size_t k = 0; k < FN_HALF; k++) p->sum[i][k] = p->sq[i][k] = 0;
-    if (centered) V(reduce16)((const T(*)[FN_HALF])p->sum, s);
-    V(reduce16)((const T(*)[FN_HALF])p->sq, q);
-  } else {
-    for (size_t i = 0; i < p->n; i++) {
-      if (centered) s[i] = V(hsum)(p->sum[i]);
-      q[i] = V(hsum)(p->sq[i]);
-    }
-  }
+  if (centered) FN_KERNEL(sum_slots)(p->sum, p->n, s);
+  FN_KERNEL(sum_slots)(p->sq, p->n, q);
   for (size_t i = 0; i < p->n; i++) {
     if (centered) sum[p->row[i]] += (double)s[i];
     sq[p->row[i]] += (double)q[i];
@@ -42,70 +44,196 @@ FN_WORD void FN_KERNEL(drain)(pending *p, bool centered, double *sum, double *sq
   p->n = 0;
 }
 
-FN_WORD void FN_KERNEL(moments_of_runs)(const fn_runs *g, const T *shift, double *sum,
-                                        double *sq, bool centered) {
-  pending p;
-  p.n = 0;
-  for (size_t r = 0; r < g->rows; r++) {
-    const T *row = (const T *)g->x + (ptrdiff_t)r * g->row_stride;
-    const vec shift_r = V(splat)(centered ? shift[r] : (T)0);
-    vec s = V(splat)((T)0), q = s;
-    size_t steps = 0;
-    if (centered) sum[r] = 0.0;
-    sq[r] = 0.0;
-    for (size_t seg = 0; seg < g->segs; seg++) {
-      const T *x = row + (ptrdiff_t)seg * g->seg_stride;
-      size_t left = g->len;
-      while (left > 0) {
-        const size_t full = left / FN_VEC, room = FN_BLOCK - steps;
-        const size_t now = full < room ? full : room;
-        for (const T *end = x + now * FN_VEC; x != end; x += FN_VEC) {
-          const vec v = V(load)(x);
-          const vec d = centered ? V(sub)(v, shift_r) : v;
-          if (centered) s = V(add)(s, d);
-          q = V(fma)(d, d, q);
-        }
-        left -= now * FN_VEC;
-        steps += now;
-        if (left > 0 && left < FN_VEC && steps < FN_BLOCK) {
-          const vec v = V(load_partial_or)(x, left, shift_r);
-          const vec d = centered ? V(sub)(v, shift_r) : v;
-          if (centered) s = V(add)(s, d);
-          q = V(fma)(d, d, q);
-          left = 0;
-          steps++;
-        }
-        if (steps == FN_BLOCK || (left == 0 && seg + 1 == g->segs)) {
-          if (centered) V(store_folded)(p.sum[p.n], s);
-          V(store_folded)(p.sq[p.n], q);
-          p.row[p.n++] = r;
-          if (p.n == 16) FN_KERNEL(drain)(&p, centered, sum, sq);
-          s = q = V(splat)((T)0);
-          steps = 0;
-        }
+/* The sums of the block at hand. */
+typedef struct FN_KERNEL(block) {
+  vec shift, s, q;
+} FN_KERNEL(block);
+#define block FN_KERNEL(block)
+
+FN_WORD block FN_KERNEL(empty_block)(vec shift) {
+  const vec zero = V(splat)((T)0);
+  return (block){shift, zero, zero};
+}
+
+FN_WORD void FN_KERNEL(add_vec)(block *b, vec v, bool centered) {
+  const vec d = centered ? V(sub)(v, b->shift) : v;
+  if (centered) b->s = V(add)(b->s, d);
+  b->q = V(fma)(d, d, b->q);
+}
+
+FN_WORD void FN_KERNEL(add_steps)(block *b, const T *x, size_t steps, bool centered) {
+  block c = *b; /* in registers over the loop */
+  for (const T *end = x + steps * FN_VEC; x != end; x += FN_VEC)
+    FN_KERNEL(add_vec)(&c, V(load)(x), centered);
+  *b = c;
+}
+
+FN_WORD void FN_KERNEL(flush)(pending *p, const block *b, size_t r, bool centered,
+                              double *sum, double *sq) {
+  if (centered) V(store_folded)(p->sum[p->n], b->s);
+  V(store_folded)(p->sq[p->n], b->q);
+  p->row[p->n] = r;
+  if (++p->n == 16) FN_KERNEL(drain)(p, centered, sum, sq);
+}
+
+FN_WORD void FN_KERNEL(add_run)(const fn_runs *g, vec shift, size_t r, pending *p,
+                                double *sum, double *sq, bool centered) {
+  const T *row = (const T *)g->x + (ptrdiff_t)r * g->row_stride;
+  const size_t len = g->len, segs = g->segs;
+  block b = FN_KERNEL(empty_block)(shift);
+  size_t steps = 0;
+  for (size_t seg = 0; seg < segs; seg++) {
+    const T *x = row + (ptrdiff_t)seg * g->seg_stride;
+    size_t left = len;
+    while (left > 0) {
+      if (steps == 0 && left >= FN_BLOCK * FN_VEC) { /* never leaves the registers */
+        block whole = FN_KERNEL(empty_block)(shift);
+        FN_KERNEL(add_steps)(&whole, x, FN_BLOCK, centered);
+        FN_KERNEL(flush)(p, &whole, r, centered, sum, sq);
+        x += FN_BLOCK * FN_VEC;
+        left -= FN_BLOCK * FN_VEC;
+        continue;
+      }
+      const size_t full = left / FN_VEC, room = FN_BLOCK - steps;
+      const size_t now = full < room ? full : room;
+      FN_KERNEL(add_steps)(&b, x, now, centered);
+      x += now * FN_VEC;
+      left -= now * FN_VEC;
+      steps += now;
+      if (left > 0 && left < FN_VEC && steps < FN_BLOCK) {
+        FN_KERNEL(add_vec)(&b, V(load_partial_or)(x, left, shift), centered);
+        left = 0;
+        steps++;
+      }
+      if (steps == FN_BLOCK) {
+        FN_KERNEL(flush)(p, &b, r, centered, sum, sq);
+        b = FN_KERNEL(empty_block)(shift);
+        steps = 0;
       }
     }
   }
+  if (steps > 0) FN_KERNEL(flush)(p, &b, r, centered, sum, sq);
+}
+
+FN_WORD void FN_KERNEL(moments_of_long_runs)(const fn_runs *g, const T *shift,
+                                             double *sum, double *sq, bool centered) {
+  pending p;
+  p.n = 0;
+  for (size_t r = 0; r < g->rows; r++) {
+    if (centered) sum[r] = 0.0;
+    sq[r] = 0.0;
+    FN_KERNEL(add_run)(g, V(splat)(centered ? shift[r] : (T)0), r, &p, sum, sq, centered);
+  }
   if (p.n > 0) FN_KERNEL(drain)(&p, centered, sum, sq);
+}
+
+/* Runs of one block: 16 at a time, whose sums then share one tree and leave as vectors.
+ * The sums are those of the runs above, to the bit. */
+FN_WORD void FN_KERNEL(moments_of_short_runs)(const fn_runs *g, const T *shift,
+                                              double *sum, double *sq, bool centered) {
+  const size_t steps = g->len / FN_VEC, left = g->len % FN_VEC;
+  for (size_t r = 0; r < g->rows; r += 16) {
+    const size_t rows = g->rows - r < 16 ? g->rows - r : 16;
+    T sums[16][FN_HALF], sqs[16][FN_HALF], out[16];
+    const T *x = (const T *)g->x + (ptrdiff_t)r * g->row_stride;
+    for (size_t k = 0; k < rows; k++, x += g->row_stride) {
+      const vec shift_k = V(splat)(centered ? shift[r + k] : (T)0);
+      block b = FN_KERNEL(empty_block)(shift_k);
+      FN_KERNEL(add_steps)(&b, x, steps, centered);
+      if (left > 0)
+        FN_KERNEL(add_vec)(&b, V(load_partial_or)(x + steps * FN_VEC, left, shift_k),
+                           centered);
+      if (centered) V(store_folded)(sums[k], b.s);
+      V(store_folded)(sqs[k], b.q);
+    }
+    if (centered) {
+      FN_KERNEL(sum_slots)(sums, rows, out);
+      f64_store(sum + r, V(load_wide)(out));
+    }
+    FN_KERNEL(sum_slots)(sqs, rows, out);
+    f64_store(sq + r, V(load_wide)(out));
+  }
+}
+
+/* Runs of half a vec: two in each vec, which is already what a slot holds. */
+FN_WORD void FN_KERNEL(moments_of_tiny_runs)(const fn_runs *g, const T *shift,
+                                             double *sum, double *sq, bool centered) {
+  for (size_t r = 0; r < g->rows; r += 16) {
+    const size_t rows = g->rows - r < 16 ? g->rows - r : 16;
+    T sums[16][FN_HALF], sqs[16][FN_HALF], out[16];
+    for (size_t k = 0; k < rows; k += 2) { /* an odd last run is its own partner */
+      const size_t a = r + k, b = k + 1 < rows ? a + 1 : a;
+      const vec shift_k = centered ? V(splat2)(shift[a], shift[b]) : V(splat)((T)0);
+      const vec v = V(load2_or)((const T *)g->x + (ptrdiff_t)a * g->row_stride,
+                                (const T *)g->x + (ptrdiff_t)b * g->row_stride, g->len,
+                                shift_k);
+      const vec d = centered ? V(sub)(v, shift_k) : v;
+      if (centered) V(store)(sums[k], d);
+      V(store)(sqs[k], V(mul)(d, d));
+    }
+    if (centered) {
+      FN_KERNEL(sum_slots)(sums, rows, out);
+      f64_store(sum + r, V(load_wide)(out));
+    }
+    FN_KERNEL(sum_slots)(sqs, rows, out);
+    f64_store(sq + r, V(load_wide)(out));
+  }
+}
+
+FN_WORD void FN_KERNEL(moments_of)(const fn_runs *g, const T *shift, double *sum,
+                                   double *sq, bool centered) {
+  if (g->segs == 1 && g->len <= FN_HALF)
+    FN_KERNEL(moments_of_tiny_runs)(g, shift, sum, sq, centered);
+  else if (g->segs == 1 && g->len <= FN_BLOCK * FN_VEC)
+    FN_KERNEL(moments_of_short_runs)(g, shift, sum, sq, centered);
+  else
+    FN_KERNEL(moments_of_long_runs)(g, shift, sum, sq, centered);
 }
 
 static void FN_KERNEL(moments_runs)(const fn_runs *g, const void *shift, double *sum,
                                     double *sq) {
   if (shift)
-    FN_KERNEL(moments_of_runs)(g, shift, sum, sq, true);
+    FN_KERNEL(moments_of)(g, shift, sum, sq, true);
   else
-    FN_KERNEL(moments_of_runs)(g, NULL, sum, sq, false);
+    FN_KERNEL(moments_of)(g, NULL, sum, sq, false);
 }
 
-/* A quarter of each: for a constant run the sum is exact, and it cannot overflow. */
-static void FN_KERNEL(shift_runs)(const fn_runs *g, const ptrdiff_t sample[4],
-                                  void *shift) {
-  const T quarter = (T)0.25;
-  for (size_t r = 0; r < g->rows; r++) {
+/* The mean of up to four vecs, evenly spaced: within a tenth of a deviation or so of the
+ * mean of ordinary data, and the (rounded) mean itself of short runs. */
+static void FN_KERNEL(shift_runs)(const fn_runs *g, void *shift) {
+  const size_t per_segment = (g->len + FN_VEC - 1) / FN_VEC;
+  const size_t steps = g->segs * per_segment, samples = steps < 4 ? steps : 4;
+  const vec zero = V(splat)((T)0);
+  ptrdiff_t at[4];
+  size_t n[4], count = 0;
+  for (size_t i = 0; i < samples; i++) {
+    const size_t step = samples < 4 ? i : steps / 4 * i;
+    const size_t from = step % per_segment * FN_VEC;
+    at[i] = (ptrdiff_t)(step / per_segment) * g->seg_stride + (ptrdiff_t)from;
+    n[i] = g->len - from < FN_VEC ? g->len - from : FN_VEC;
+    count += n[i];
+  }
+  const f64_vec number = f64_splat((double)count);
+  for (size_t r = 0; r < g->rows; r += 16) {
+    const size_t rows = g->rows - r < 16 ? g->rows - r : 16;
+    T slots[16][FN_HALF], sums[16];
     const T *x = (const T *)g->x + (ptrdiff_t)r * g->row_stride;
-    const T a = quarter * x[sample[0]], b = quarter * x[sample[1]];
-    const T c = quarter * x[sample[2]], d = quarter * x[sample[3]];
-    ((T *)shift)[r] = (a + b) + (c + d);
+    if (count <= FN_HALF && g->segs == 1) {
+      for (size_t k = 0; k < rows; k += 2, x += 2 * g->row_stride) {
+        const T *partner = k + 1 < rows ? x + g->row_stride : x;
+        V(store)(slots[k], V(load2_or)(x, partner, g->len, zero));
+      }
+    } else {
+      for (size_t k = 0; k < rows; k++, x += g->row_stride) {
+        vec s = zero;
+        for (size_t i = 0; i < samples; i++)
+          s = V(add)(s, n[i] == FN_VEC ? V(load)(x + at[i])
+                                       : V(load_partial_or)(x + at[i], n[i], zero));
+        V(store_folded)(slots[k], s);
+      }
+    }
+    FN_KERNEL(sum_slots)(slots, rows, sums);
+    V(store_narrow)((T *)shift + r, f64_div(V(load_wide)(sums), number));
   }
 }
 
@@ -113,11 +241,11 @@ FN_WORD void FN_KERNEL(moments_of_columns)(const fn_table *t, const T *shift,
                                            double *sum, double *sq, bool centered) {
   for (size_t r = 0; r < t->rows; r += FN_BLOCK) {
     const size_t rows = t->rows - r < FN_BLOCK ? t->rows - r : FN_BLOCK;
-    const T *block = (const T *)t->x + (ptrdiff_t)r * t->stride;
+    const T *first = (const T *)t->x + (ptrdiff_t)r * t->stride;
     for (size_t c = 0; c < t->cols; c += FN_VEC) {
       const size_t left = t->cols - c;
       const vec shift_c = centered ? V(load)(shift + c) : V(splat)((T)0);
-      const T *x = block + c;
+      const T *x = first + c;
       vec s = V(splat)((T)0), q = s;
       for (size_t i = 0; i < rows; i++, x += t->stride) {
         const vec v =
@@ -140,4 +268,5 @@ static void FN_KERNEL(moments_columns)(const fn_table *t, const void *shift, dou
     FN_KERNEL(moments_of_columns)(t, NULL, sum, sq, false);
 }
 #undef pending
+#undef block
 #undef FN_BLOCK

@@ -44,7 +44,7 @@ else
 fi
 warnings=(-Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes
   -Wundef -Wvla -Werror)
-flags=(-std=c11 -O3 -ffp-contract=off -g "${warnings[@]}" -I"$root/include" "$@")
+flags=(-std=c11 -O3 -ffp-contract=off -g1 "${warnings[@]}" -I"$root/include" "$@")
 
 # compile SOURCE OBJECT [FLAGS...]
 compile() {
