@@ -11,14 +11,14 @@
 #define FN_COLUMNS 512
 
 typedef union fn_column_array {
-  float f32[FN_COLUMNS];
+  _Alignas(64) float f32[FN_COLUMNS];
   double f64[FN_COLUMNS];
 } fn_column_array;
 
 /* What there is to know of a block of columns; about 40 KiB, on the stack. */
 typedef struct fn_column_stats {
   fn_column_array shift, hi, lo, rstd, scale, offset;
-  double sum[FN_COLUMNS], sq[FN_COLUMNS], var[FN_COLUMNS];
+  _Alignas(64) double sum[FN_COLUMNS], sq[FN_COLUMNS], var[FN_COLUMNS];
   bool any_slow;
   bool is_slow[FN_COLUMNS]; /* set only if any_slow: hi, lo, var do not hold for it */
 } fn_column_stats;

@@ -8,7 +8,7 @@
 
 /* Room for FN_GROUP numbers of either dtype. */
 typedef union fn_group_array {
-  float f32[FN_GROUP];
+  _Alignas(64) float f32[FN_GROUP];
   double f64[FN_GROUP];
 } fn_group_array;
 

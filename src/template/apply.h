@@ -179,54 +179,76 @@ static void FN_KERNEL(apply_runs)(const fn_runs *g, void *y, ptrdiff_t y_row_str
 #undef CASE
 }
 
-/* What apply_columns needs of a row; w and c are the row's own weight and bias. */
-typedef struct FN_KERNEL(columns_row) {
+/* Some rows of a table in step: they share the loads of the parameters per column. */
+typedef struct FN_KERNEL(bundle) {
   const T *x, *hi, *scale, *offset;
   T *y;
-  vec w, c;
-} FN_KERNEL(columns_row);
-#define columns_row FN_KERNEL(columns_row)
+  ptrdiff_t x_apart, y_apart;
+  vec w[4], c[4]; /* weight and bias of each row */
+} FN_KERNEL(bundle);
+#define bundle FN_KERNEL(bundle)
 
-FN_WORD vec FN_KERNEL(column_vec)(const columns_row *r, size_t i, vec v, bool centered,
-                                  int mode) {
+/* n columns from i on: a vec of them, or fewer. */
+FN_WORD void FN_KERNEL(bundle_vec)(const bundle *b, size_t i, size_t n, bool centered,
+                                   int mode, int rows, bool stream) {
   const vec zero = V(splat)((T)0);
-  const vec h = centered ? V(load)(r->hi + i) : zero;
-  const vec b = centered ? V(load)(r->offset + i) : zero;
-  const vec t = FN_KERNEL(normalized)(v, h, V(load)(r->scale + i), b, centered);
-  return FN_KERNEL(weigh)(t, r->w, r->c, mode);
+  const vec h = centered ? V(load)(b->hi + i) : zero;
+  const vec o = centered ? V(load)(b->offset + i) : zero;
+  const vec a = V(load)(b->scale + i);
+  for (int k = 0; k < rows; k++) {
+    const T *x = b->x + k * b->x_apart + i;
+    T *y = b->y + k * b->y_apart + i;
+    const vec v = n == FN_VEC ? V(load)(x) : V(load_partial_or)(x, n, zero);
+    const vec t = FN_KERNEL(weigh)(FN_KERNEL(normalized)(v, h, a, o, centered), b->w[k],
+                                   b->c[k], mode);
+    if (n != FN_VEC)
+      V(store_partial)(y, n, t);
+    else if (stream)
+      V(stream)(y, t);
+    else
+      V(store)(y, t);
+  }
 }
 
-FN_WORD void FN_KERNEL(column_some)(const columns_row *r, size_t i, size_t n,
-                                    bool centered, int mode) {
-  const vec v = V(load_partial_or)(r->x + i, n, V(splat)((T)0));
-  V(store_partial)(r->y + i, n, FN_KERNEL(column_vec)(r, i, v, centered, mode));
+FN_WORD void FN_KERNEL(apply_bundle)(const fn_table *t, size_t r, T *y,
+                                     ptrdiff_t y_stride, const T *hi, const T *scale,
+                                     const T *offset, const T *weight, const T *bias,
+                                     bool stream, bool centered, int mode, int rows) {
+  const size_t cols = t->cols;
+  bundle b = {.x = (const T *)t->x + (ptrdiff_t)r * t->stride,
+              .y = y + (ptrdiff_t)r * y_stride,
+              .x_apart = t->stride,
+              .y_apart = y_stride,
+              .hi = hi,
+              .scale = scale,
+              .offset = offset};
+  for (int k = 0; k < rows; k++) {
+    b.w[k] = V(splat)(mode & 1 ? weight[r + (size_t)k] : (T)0);
+    b.c[k] = V(splat)(mode & 2 ? bias[r + (size_t)k] : (T)0);
+  }
+  size_t i = FN_KERNEL(peel)(b.y, cols);
+  if (i > 0) FN_KERNEL(bundle_vec)(&b, 0, i, centered, mode, rows, false);
+  if (stream && (uintptr_t)(b.y + i) % 64 == 0)
+    for (; i + FN_VEC <= cols; i += FN_VEC)
+      FN_KERNEL(bundle_vec)(&b, i, FN_VEC, centered, mode, rows, true);
+  for (; i + FN_VEC <= cols; i += FN_VEC)
+    FN_KERNEL(bundle_vec)(&b, i, FN_VEC, centered, mode, rows, false);
+  if (i < cols) FN_KERNEL(bundle_vec)(&b, i, cols - i, centered, mode, rows, false);
 }
 
 FN_WORD void FN_KERNEL(apply_to_columns)(const fn_table *t, T *y, ptrdiff_t y_stride,
                                          const T *hi, const T *scale, const T *offset,
                                          const T *weight, const T *bias, bool stream,
                                          bool centered, int mode) {
-  const vec zero = V(splat)((T)0);
-  const size_t rows = t->rows, cols = t->cols;
-  for (size_t r = 0; r < rows; r++) {
-    const columns_row row = {.x = (const T *)t->x + (ptrdiff_t)r * t->stride,
-                             .y = y + (ptrdiff_t)r * y_stride,
-                             .hi = hi,
-                             .scale = scale,
-                             .offset = offset,
-                             .w = mode & 1 ? V(splat)(weight[r]) : zero,
-                             .c = mode & 2 ? V(splat)(bias[r]) : zero};
-    size_t i = FN_KERNEL(peel)(row.y, cols);
-    if (i > 0) FN_KERNEL(column_some)(&row, 0, i, centered, mode);
-    if (stream && (uintptr_t)(row.y + i) % 64 == 0)
-      for (; i + FN_VEC <= cols; i += FN_VEC)
-        V(stream)(row.y + i,
-                  FN_KERNEL(column_vec)(&row, i, V(load)(row.x + i), centered, mode));
-    for (; i + FN_VEC <= cols; i += FN_VEC)
-      V(store)(row.y + i,
-               FN_KERNEL(column_vec)(&row, i, V(load)(row.x + i), centered, mode));
-    if (i < cols) FN_KERNEL(column_some)(&row, i, cols - i, centered, mode);
-  }
+  const size_t rows = t->rows;
+  size_t r = 0;
+  if (y_stride * (ptrdiff_t)sizeof(T) % 64 == 0) /* else their lines begin apart */
+    for (; r + 4 <= rows; r += 4)
+      FN_KERNEL(apply_bundle)(t, r, y, y_stride, hi, scale, offset, weight, bias, stream,
+                              centered, mode, 4);
+  for (; r < rows; r++)
+    FN_KERNEL(apply_bundle)(t, r, y, y_stride, hi, scale, offset, weight, bias, stream,
+                            centered, mode, 1);
   if (stream) stream_end();
 }
 
@@ -242,4 +264,4 @@ static void FN_KERNEL(apply_columns)(const fn_table *t, void *y, ptrdiff_t y_str
 }
 #undef FN_KERNEL_MODES
 #undef lines
-#undef columns_row
+#undef bundle

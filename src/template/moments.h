@@ -62,10 +62,8 @@ FN_WORD void FN_KERNEL(add_vec)(block *b, vec v, bool centered) {
 }
 
 FN_WORD void FN_KERNEL(add_steps)(block *b, const T *x, size_t steps, bool centered) {
-  block c = *b; /* in registers over the loop */
   for (const T *end = x + steps * FN_VEC; x != end; x += FN_VEC)
-    FN_KERNEL(add_vec)(&c, V(load)(x), centered);
-  *b = c;
+    FN_KERNEL(add_vec)(b, V(load)(x), centered);
 }
 
 FN_WORD void FN_KERNEL(flush)(pending *p, const block *b, size_t r, bool centered,
@@ -74,6 +72,20 @@ FN_WORD void FN_KERNEL(flush)(pending *p, const block *b, size_t r, bool centere
   V(store_folded)(p->sq[p->n], b->q);
   p->row[p->n] = r;
   if (++p->n == 16) FN_KERNEL(drain)(p, centered, sum, sq);
+}
+
+/* Whole blocks, whose sums never leave the registers. One at a time: two in step were
+ * slower (AMD EPYC Zen 5, avx512, runs of 4096 in the first-level cache: 94 and 110 ns). */
+FN_WORD size_t FN_KERNEL(add_blocks)(pending *p, const T *x, size_t len, vec shift,
+                                     size_t r, bool centered, double *sum, double *sq) {
+  const size_t step = FN_BLOCK * FN_VEC;
+  size_t i = 0;
+  for (; i + step <= len; i += step) {
+    block b = FN_KERNEL(empty_block)(shift);
+    FN_KERNEL(add_steps)(&b, x + i, FN_BLOCK, centered);
+    FN_KERNEL(flush)(p, &b, r, centered, sum, sq);
+  }
+  return i;
 }
 
 FN_WORD void FN_KERNEL(add_run)(const fn_runs *g, vec shift, size_t r, pending *p,
@@ -86,13 +98,11 @@ FN_WORD void FN_KERNEL(add_run)(const fn_runs *g, vec shift, size_t r, pending *
     const T *x = row + (ptrdiff_t)seg * g->seg_stride;
     size_t left = len;
     while (left > 0) {
-      if (steps == 0 && left >= FN_BLOCK * FN_VEC) { /* never leaves the registers */
-        block whole = FN_KERNEL(empty_block)(shift);
-        FN_KERNEL(add_steps)(&whole, x, FN_BLOCK, centered);
-        FN_KERNEL(flush)(p, &whole, r, centered, sum, sq);
-        x += FN_BLOCK * FN_VEC;
-        left -= FN_BLOCK * FN_VEC;
-        continue;
+      if (steps == 0) {
+        const size_t done =
+            FN_KERNEL(add_blocks)(p, x, left, shift, r, centered, sum, sq);
+        x += done;
+        left -= done;
       }
       const size_t full = left / FN_VEC, room = FN_BLOCK - steps;
       const size_t now = full < room ? full : room;
