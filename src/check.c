@@ -93,13 +93,23 @@ static bool overlaps_itself(const fn_array *a) {
   return false;
 }
 
-fastnorm_status fn_check_array(const fn_array *a, size_t element, bool output) {
+/* Its bytes, from first to last; or what is wrong with it. */
+typedef struct byte_span {
   uintptr_t first, last;
+} byte_span;
+
+static fastnorm_status check(const fn_array *a, size_t element, bool output,
+                             byte_span *span) {
   if (!a->p) return FASTNORM_ERROR_NULL;
   if ((uintptr_t)a->p % element != 0) return FASTNORM_ERROR_ALIGNMENT;
-  if (!byte_range(a, element, &first, &last)) return FASTNORM_ERROR_SHAPE;
+  if (!byte_range(a, element, &span->first, &span->last)) return FASTNORM_ERROR_SHAPE;
   if (output && overlaps_itself(a)) return FASTNORM_ERROR_STRIDE;
   return FASTNORM_OK;
+}
+
+fastnorm_status fn_check_array(const fn_array *a, size_t element, bool output) {
+  byte_span span;
+  return check(a, element, output, &span);
 }
 
 /* Columns [from, to) of rows with one stride, both arrays: side by side in one buffer. */
@@ -132,34 +142,30 @@ bool fn_overlap_bytes(const fn_array *a, size_t a_element, const fn_array *b,
   return a_first <= b_last && b_first <= a_last;
 }
 
-bool fn_overlap(const fn_array *a, const fn_array *b, size_t element) {
-  return fn_overlap_bytes(a, element, b, element) && !side_by_side(a, b, element);
-}
-
-bool fn_overlap_not_same(const fn_array *a, const fn_array *b, size_t element) {
-  if (a->p == b->p) {
-    bool same = true;
-    for (int k = 0; k < 3; k++)
-      same &= a->n[k] == b->n[k] && (a->n[k] == 1 || a->stride[k] == b->stride[k]);
-    if (same) return false;
-  }
-  return fn_overlap(a, b, element);
+/* The very same array: the operation in place. */
+static bool same_array(const fn_array *a, const fn_array *b) {
+  bool same = a->p == b->p;
+  for (int k = 0; k < 3; k++)
+    same &= a->n[k] == b->n[k] && (a->n[k] == 1 || a->stride[k] == b->stride[k]);
+  return same;
 }
 
 fastnorm_status fn_check_arrays(const fn_array *arrays, size_t n_in, size_t n_out,
                                 size_t element) {
   const size_t n = 1 + n_in + n_out;
+  byte_span spans[FN_MOST_ARRAYS];
   for (size_t i = 0; i < n; i++) {
     if (!arrays[i].p && i > 1) continue;
-    const fastnorm_status s = fn_check_array(&arrays[i], element, i == 0 || i > n_in);
+    const fastnorm_status s =
+        check(&arrays[i], element, i == 0 || i > n_in, &spans[i]);
     if (s != FASTNORM_OK) return s;
   }
-  if (fn_overlap_not_same(&arrays[0], &arrays[1], element)) return FASTNORM_ERROR_OVERLAP;
   for (size_t i = 0; i < n; i++) /* every pair of which one is an output */
-    for (size_t j = i + 1; j < n; j++) {
-      const bool writes = i == 0 || j > n_in;
-      if (writes && !(i == 0 && j == 1) && fn_overlap(&arrays[i], &arrays[j], element))
-        return FASTNORM_ERROR_OVERLAP;
+    for (size_t j = i == 0 || i > n_in ? i + 1 : n_in + 1; j < n; j++) {
+      if (j <= i || !arrays[i].p || !arrays[j].p) continue;
+      if (spans[i].last < spans[j].first || spans[j].last < spans[i].first) continue;
+      if (i == 0 && j == 1 && same_array(&arrays[0], &arrays[1])) continue;
+      if (!side_by_side(&arrays[i], &arrays[j], element)) return FASTNORM_ERROR_OVERLAP;
     }
   return FASTNORM_OK;
 }

@@ -29,20 +29,15 @@ bool fn_count(const size_t n[3], size_t element, size_t *count);
  * address space, and for outputs elements that share memory. */
 fastnorm_status fn_check_array(const fn_array *a, size_t element, bool output);
 
-/* May an element of one share memory with one of the other? Exact for arrays within
- * rows of one stride, else by their ranges. False if either pointer is NULL. */
-bool fn_overlap(const fn_array *a, const fn_array *b, size_t element);
-
-/* The same for arrays of different elements, by their ranges. */
+/* May the bytes of one be bytes of the other? By their ranges; false if either is NULL. */
 bool fn_overlap_bytes(const fn_array *a, size_t a_element, const fn_array *b,
                       size_t b_element);
 
-/* As fn_overlap, but the very same array is allowed: the operation in place. */
-bool fn_overlap_not_same(const fn_array *a, const fn_array *b, size_t element);
-
-/* Checks arrays[0] as the main output and all as inputs (n_in of them, after it) and
- * further outputs (n_out, after those); arrays without a pointer are skipped, except the
- * main output and the first input, which may be the same array. */
+/* Checks each array, and that no output shares memory with another array: arrays[0] is
+ * the main output, then come n_in inputs and n_out further outputs. Arrays without a
+ * pointer are skipped, except the main output and the first input; these two may be the
+ * very same array. Columns side by side in rows of one stride do not count as shared. */
+#define FN_MOST_ARRAYS 8
 fastnorm_status fn_check_arrays(const fn_array *arrays, size_t n_in, size_t n_out,
                                 size_t element);
 

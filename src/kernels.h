@@ -61,9 +61,10 @@ typedef bool fn_finish_kernel(size_t n, double count, double eps, const double *
                               double *var);
 
 /* affine: rstd = 1 / sqrt(var + eps), scale = weight * rstd, offset = bias - lo * scale;
- * weight, bias, lo and rstd may be NULL (weight and bias are a caller's: no padding).
- * False if a scale leaves the range where the dtype is accurate. */
-typedef bool fn_affine_kernel(size_t n, const double *var, double eps, const void *lo,
+ * weight, bias, lo and rstd may be NULL (mean, weight and bias are a caller's: no padding).
+ * False if a scale, or a mean if given, leaves the range where the dtype is accurate. */
+typedef bool fn_affine_kernel(size_t n, const double *var, double eps,
+                              const void *mean, const void *lo,
                               const void *weight, const void *bias, void *rstd,
                               void *scale, void *offset);
 

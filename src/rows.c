@@ -115,8 +115,9 @@ static void group_stats(const fn_rows_work *w, size_t first, size_t rows,
                 .segs = 1,
                 .len = w->cols};
   fn_runs_stats(w->kernels, w->dtype, &state->g, w->eps, w->centered, &state->s);
-  w->kernels->affine(rows, state->s.var, w->eps, w->centered ? &state->s.lo : NULL, NULL,
-                     NULL, NULL, &state->scale, w->centered ? &state->offset : NULL);
+  w->kernels->affine(rows, state->s.var, w->eps, NULL,
+                     w->centered ? &state->s.lo : NULL, NULL, NULL, NULL,
+                     &state->scale, w->centered ? &state->offset : NULL);
 }
 
 static void group_apply(const fn_rows_work *w, const group_state *state) {

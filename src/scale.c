@@ -21,13 +21,11 @@ static bool scale_is_safe(fastnorm_dtype dtype, double scale) {
 
 void fn_scale(const fn_kernels *k, fastnorm_dtype dtype, const fn_scale_input *in,
               bool *any_slow, bool *is_slow, void *rstd, void *scale, void *offset) {
-  const bool good =
-      k->affine(in->n, in->var, in->eps, in->hi && !in->given ? in->lo : NULL, in->weight,
-                in->bias, rstd, scale, in->hi ? offset : NULL);
-  bool means = true, any = false;
-  for (size_t i = 0; in->given && i < in->n; i++)
-    means &= mean_is_safe(dtype, fn_get(dtype, in->hi, i));
-  if (good && means) return;
+  bool any = false;
+  if (k->affine(in->n, in->var, in->eps, in->given ? in->hi : NULL,
+                in->hi && !in->given ? in->lo : NULL, in->weight, in->bias, rstd, scale,
+                in->hi ? offset : NULL))
+    return;
   for (size_t i = 0; i < in->n; i++) {
     const double t = in->var[i] + in->eps;
     const double weight = in->weight ? fn_get(dtype, in->weight, i) : 1.0;

@@ -48,8 +48,8 @@ FN_WORD f64_vec FN_KERNEL(parameter)(const T *p, size_t left) {
   return V(load_wide)(tail);
 }
 
-static bool FN_KERNEL(affine)(size_t n, const double *var, double eps, const void *lo,
-                              const void *weight, const void *bias, void *rstd,
+static bool FN_KERNEL(affine)(size_t n, const double *var, double eps, const void *mean,
+                              const void *lo, const void *weight, const void *bias, void *rstd,
                               void *scale, void *offset) {
   const f64_vec most = f64_splat(V(SCALE_MAX)), least = f64_splat(V(SCALE_MIN));
   const f64_vec epsilon = f64_splat(eps);
@@ -62,6 +62,9 @@ static bool FN_KERNEL(affine)(size_t n, const double *var, double eps, const voi
     V(store_narrow)((T *)scale + i, a);
     good &= f64_all_le(f64_abs(a), most);
     good &= f64_all_le(least, f64_abs(a));
+    if (mean)
+      good &= f64_all_le(f64_abs(FN_KERNEL(parameter)((const T *)mean + i, n - i)),
+                         f64_splat(V(MEAN_MAX)));
     if (offset) {
       f64_vec b = bias ? FN_KERNEL(parameter)((const T *)bias + i, n - i) : f64_splat(0.0);
       if (lo) b = f64_fnma(V(load_wide)((const T *)lo + i), a, b);
