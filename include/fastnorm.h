@@ -33,8 +33,7 @@
  *   parameters alone: not on the other rows, their number, alignment, the number of
  *   threads, in place or not, or the instruction set. One exception: the statistics of
  *   a channel in a table (spatial = 1) are summed in an order that depends on how many
- *   channels the table has. The sources must be compiled without -ffast-math and with
- *   -ffp-contract=off.
+ *   channels the table has. The sources must be compiled without -ffast-math.
  * - True results: within a few units in the last place of the exact answer for every
  *   finite input; no finite input gives NaN or Inf unless the exact answer leaves the
  *   range of the type. A constant row gives exactly the bias.

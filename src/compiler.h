@@ -13,6 +13,15 @@
 #endif
 #endif
 
+/* a * b + c written as two operations stays two: a compiler that fuses them, as GCC does
+ * by default also for intrinsics, changes bits. Where one rounding is meant, the code says
+ * fma. (No effect where -ffp-contract=off is given anyway.) */
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC optimize("fp-contract=off")
+#else
+#pragma STDC FP_CONTRACT OFF
+#endif
+
 /* Words of the simd vocabulary: inlined even without optimisation, so that no vector
  * wider than the baseline ABI ever crosses a real call. */
 #if defined(__GNUC__)

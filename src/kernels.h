@@ -12,6 +12,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "compiler.h"
+
 /* A reduction may be asked for at most this many runs at a time, and every array that
  * is indexed by run or by column has room for a multiple of FN_PAD entries: kernels may
  * read and write the padding (never that of a caller's array). */

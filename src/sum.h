@@ -7,6 +7,8 @@
 #ifndef FN_SUM_H
 #define FN_SUM_H
 
+#include "compiler.h"
+
 typedef struct fn_sum {
   double value, rounding;
 } fn_sum;

@@ -221,7 +221,7 @@ static void gaps(void) {
         const int rows = is_row_norm((operation)op);
         job j = rows ? make_shape(op, type, 3, length, 1 + length % 3, length)
                      : make_shape(op, type, 3, 1 + length % 4, length, length);
-        if (!rows) {
+        if (!rows && j.n2 > 1) { /* the channels of a table are adjacent */
           j.x_s1 = (ptrdiff_t)j.n2 + 1;
           j.y_s1 = (ptrdiff_t)j.n2 + 2;
         }
