@@ -21,8 +21,8 @@
  * - `y` may be `x` (same pointer and same strides): in place. Any other overlap between
  *   an output and an input, or between two outputs, is refused.
  * - A field that is zero means its default, so designated initialisers name only what
- *   matters. `.size` is the exception: it must be the sizeof of the struct as the caller
- *   was compiled. Fields are only ever appended, so older callers keep working.
+ *   matters. `.size` is the exception: it must be the sizeof of the struct as the
+ *   caller was compiled. Fields are only ever appended, so older callers keep working.
  * - Pointers must be aligned to their element; nothing more is asked for. Strides count
  *   elements, not bytes, and may be negative.
  * - An array with no elements is a success that writes nothing.
@@ -39,8 +39,8 @@
  *   range of the type. A constant row gives exactly the bias.
  * - NaN and Inf in the input stay within their row (or channel).
  * - Variance is the biased one (divided by the count) wherever it normalises, and eps
- *   is inside the square root: rstd = 1 / sqrt(var + eps). Where var + eps is zero, rstd
- *   is taken as zero, so that the result is the bias and not NaN.
+ *   is inside the square root: rstd = 1 / sqrt(var + eps). Where var + eps is zero,
+ *   rstd is taken as zero, so that the result is the bias and not NaN.
  */
 #ifndef FASTNORM_H
 #define FASTNORM_H
@@ -52,9 +52,9 @@
 extern "C" {
 #endif
 
-#define FASTNORM_VERSION_MAJOR 0
-#define FASTNORM_VERSION_MINOR 1
-#define FASTNORM_VERSION_PATCH 0
+#define FASTNORM_VERSION_MAJOR  0
+#define FASTNORM_VERSION_MINOR  1
+#define FASTNORM_VERSION_PATCH  0
 #define FASTNORM_VERSION_STRING "0.1.0"
 
 /* FASTNORM_API marks what a shared library exports. Define FASTNORM_SHARED when you
@@ -80,26 +80,35 @@ FASTNORM_API const char *fastnorm_version(void);
 
 typedef enum fastnorm_status {
   FASTNORM_OK = 0,
-  FASTNORM_ERROR_ARGS = 1,     /* args is NULL, or .size is not one that this library knows */
-  FASTNORM_ERROR_DTYPE = 2,    /* .dtype is not one of fastnorm_dtype */
-  FASTNORM_ERROR_NULL = 3,     /* a required pointer is NULL */
-  FASTNORM_ERROR_SHAPE = 4,    /* the extents overflow size_t, or ptrdiff_t in bytes */
-  FASTNORM_ERROR_STRIDE = 5,   /* output elements overlap, or a table's channels are apart */
-  FASTNORM_ERROR_ALIGNMENT = 6,/* a pointer is not aligned to its element */
-  FASTNORM_ERROR_OVERLAP = 7,  /* an output overlaps an input or another output */
-  FASTNORM_ERROR_EPS = 8,      /* eps is NaN, infinite, or negative (but for FASTNORM_EPS_ZERO) */
-  FASTNORM_ERROR_MOMENTUM = 9, /* momentum is neither in (0, 1] nor FASTNORM_MOMENTUM_CUMULATIVE */
-  FASTNORM_ERROR_RUNNING = 10, /* running_mean and running_var must come together; inference needs them */
-  FASTNORM_ERROR_COUNT = 11,   /* training with one value per channel has no variance */
-  FASTNORM_ERROR_ISA = 12,     /* an instruction set that is unknown or that this CPU lacks */
-  FASTNORM_ERROR_THREADS = 13  /* a negative number of threads */
+  FASTNORM_ERROR_ARGS =
+      1, /* args is NULL, or .size is not one that this library knows */
+  FASTNORM_ERROR_DTYPE = 2, /* .dtype is not one of fastnorm_dtype */
+  FASTNORM_ERROR_NULL = 3,  /* a required pointer is NULL */
+  FASTNORM_ERROR_SHAPE = 4, /* the extents overflow size_t, or ptrdiff_t in bytes */
+  FASTNORM_ERROR_STRIDE =
+      5, /* output elements overlap, or a table's channels are apart */
+  FASTNORM_ERROR_ALIGNMENT = 6, /* a pointer is not aligned to its element */
+  FASTNORM_ERROR_OVERLAP = 7,   /* an output overlaps an input or another output */
+  FASTNORM_ERROR_EPS =
+      8, /* eps is NaN, infinite, or negative (but for FASTNORM_EPS_ZERO) */
+  FASTNORM_ERROR_MOMENTUM =
+      9, /* momentum is neither in (0, 1] nor FASTNORM_MOMENTUM_CUMULATIVE */
+  FASTNORM_ERROR_RUNNING =
+      10, /* running_mean and running_var must come together; inference needs them */
+  FASTNORM_ERROR_COUNT = 11, /* training with one value per channel has no variance */
+  FASTNORM_ERROR_ISA =
+      12, /* an instruction set that is unknown or that this CPU lacks */
+  FASTNORM_ERROR_THREADS = 13 /* a negative number of threads */
 } fastnorm_status;
 
 /* One English sentence for a status. Static memory; never NULL, for any value. */
 FASTNORM_API const char *fastnorm_strerror(fastnorm_status status);
 
 /* The type of the elements of every array of a call. */
-typedef enum fastnorm_dtype { FASTNORM_FLOAT32 = 0, FASTNORM_FLOAT64 = 1 } fastnorm_dtype;
+typedef enum fastnorm_dtype {
+  FASTNORM_FLOAT32 = 0,
+  FASTNORM_FLOAT64 = 1
+} fastnorm_dtype;
 
 /* ---- Instruction sets ---------------------------------------------------------- */
 
@@ -143,7 +152,7 @@ typedef void (*fastnorm_parallel_for)(void *context, size_t count, fastnorm_task
  * calling thread always takes part, and a call that finds the workers busy with another
  * caller runs on its own thread. Small work never leaves the calling thread. */
 typedef struct fastnorm_exec {
-  int num_threads;                    /* 0: the process-wide number; 1: this thread alone */
+  int num_threads; /* 0: the process-wide number; 1: this thread alone */
   fastnorm_parallel_for parallel_for; /* not NULL: used instead of the shared workers */
   void *context;                      /* passed to parallel_for */
 } fastnorm_exec;
@@ -159,21 +168,21 @@ typedef struct fastnorm_exec {
  * inner = 1 is the usual norm over the last axis. inner > 1 normalises over a middle
  * axis, such as the channels of an image [N, C, H * W], without a transposed copy. */
 typedef struct fastnorm_layer_norm_args {
-  size_t size;         /* sizeof(fastnorm_layer_norm_args) */
+  size_t size; /* sizeof(fastnorm_layer_norm_args) */
   fastnorm_dtype dtype;
   const void *x;
   void *y;
-  const void *weight;  /* [cols], or NULL for ones */
-  const void *bias;    /* [cols], or NULL for zeros */
-  void *mean;          /* [rows, inner] of dtype, written if not NULL */
-  void *rstd;          /* [rows, inner] of dtype, written if not NULL; it may round to Inf
+  const void *weight; /* [cols], or NULL for ones */
+  const void *bias;   /* [cols], or NULL for zeros */
+  void *mean;         /* [rows, inner] of dtype, written if not NULL */
+  void *rstd; /* [rows, inner] of dtype, written if not NULL; it may round to Inf
                           where the deviation is below 1 / the largest number */
   size_t rows;
   size_t cols;
-  size_t inner;        /* 0 means 1 */
-  ptrdiff_t x_stride;  /* elements from row to row; 0 means cols * inner */
+  size_t inner;       /* 0 means 1 */
+  ptrdiff_t x_stride; /* elements from row to row; 0 means cols * inner */
   ptrdiff_t y_stride;
-  double eps;          /* 0 means 1e-5; FASTNORM_EPS_ZERO means none */
+  double eps; /* 0 means 1e-5; FASTNORM_EPS_ZERO means none */
   fastnorm_exec exec;
 } fastnorm_layer_norm_args;
 
@@ -182,18 +191,18 @@ FASTNORM_API fastnorm_status fastnorm_layer_norm(const fastnorm_layer_norm_args 
 /* y = x / sqrt(mean(x^2) + eps) * weight over the `cols` values of each row (Zhang,
  * Sennrich 2019, arXiv:1910.07467). Layout as for layer norm. */
 typedef struct fastnorm_rms_norm_args {
-  size_t size;         /* sizeof(fastnorm_rms_norm_args) */
+  size_t size; /* sizeof(fastnorm_rms_norm_args) */
   fastnorm_dtype dtype;
   const void *x;
   void *y;
-  const void *weight;  /* [cols], or NULL for ones */
-  void *rstd;          /* [rows, inner]: 1 / sqrt(mean(x^2) + eps), written if not NULL */
+  const void *weight; /* [cols], or NULL for ones */
+  void *rstd; /* [rows, inner]: 1 / sqrt(mean(x^2) + eps), written if not NULL */
   size_t rows;
   size_t cols;
-  size_t inner;        /* 0 means 1 */
-  ptrdiff_t x_stride;  /* elements from row to row; 0 means cols * inner */
+  size_t inner;       /* 0 means 1 */
+  ptrdiff_t x_stride; /* elements from row to row; 0 means cols * inner */
   ptrdiff_t y_stride;
-  double eps;          /* 0 means the machine epsilon of dtype (2^-23 or 2^-52);
+  double eps; /* 0 means the machine epsilon of dtype (2^-23 or 2^-52);
                           FASTNORM_EPS_ZERO means none */
   fastnorm_exec exec;
 } fastnorm_rms_norm_args;
@@ -202,7 +211,8 @@ FASTNORM_API fastnorm_status fastnorm_rms_norm(const fastnorm_rms_norm_args *arg
 
 /* ---- Batch norm ----------------------------------------------------------------- */
 
-#define FASTNORM_MOMENTUM_CUMULATIVE (-1.0) /* for .momentum: mean of all batches so far */
+#define FASTNORM_MOMENTUM_CUMULATIVE                                                   \
+  (-1.0) /* for .momentum: mean of all batches so far */
 
 /* y = (x - mean) / sqrt(var + eps) * weight + bias per channel (Ioffe, Szegedy 2015,
  * arXiv:1502.03167).
@@ -222,31 +232,31 @@ FASTNORM_API fastnorm_status fastnorm_rms_norm(const fastnorm_rms_norm_args *arg
  * statistics of all batches. With no elements they stay as they are.
  * Training with exactly one value per channel is FASTNORM_ERROR_COUNT. */
 typedef struct fastnorm_batch_norm_args {
-  size_t size;              /* sizeof(fastnorm_batch_norm_args) */
+  size_t size; /* sizeof(fastnorm_batch_norm_args) */
   fastnorm_dtype dtype;
   const void *x;
   void *y;
-  const void *weight;       /* [channels], or NULL for ones */
-  const void *bias;         /* [channels], or NULL for zeros */
-  void *running_mean;       /* [channels]: read when training = 0, else updated if not NULL */
-  void *running_var;        /* [channels] */
-  void *mean;               /* [channels]: the mean used, written if not NULL */
-  void *rstd;               /* [channels]: 1 / sqrt(var + eps), written if not NULL */
+  const void *weight; /* [channels], or NULL for ones */
+  const void *bias;   /* [channels], or NULL for zeros */
+  void *running_mean; /* [channels]: read when training = 0, else updated if not NULL */
+  void *running_var;  /* [channels] */
+  void *mean;         /* [channels]: the mean used, written if not NULL */
+  void *rstd;         /* [channels]: 1 / sqrt(var + eps), written if not NULL */
   size_t batch;
   size_t channels;
   size_t spatial;
-  ptrdiff_t x_stride;         /* elements from sample to sample; 0 means channels * spatial */
+  ptrdiff_t x_stride; /* elements from sample to sample; 0 means channels * spatial */
   ptrdiff_t y_stride;
   ptrdiff_t x_channel_stride; /* elements from channel to channel; 0 means spatial */
   ptrdiff_t y_channel_stride;
   int training;
-  double momentum;            /* 0 means 0.1 */
+  double momentum;              /* 0 means 0.1 */
   uint64_t num_batches_tracked; /* batches already in the running statistics */
-  double eps;                 /* 0 means 1e-5; FASTNORM_EPS_ZERO means none */
-  void *scratch;              /* optional: fastnorm_batch_norm_scratch() bytes, aligned to
+  double eps;                   /* 0 means 1e-5; FASTNORM_EPS_ZERO means none */
+  void *scratch;       /* optional: fastnorm_batch_norm_scratch() bytes, aligned to
                                  8. With it the statistics of training use all threads
                                  where spatial = 1; without it, one. Same bits. */
-  size_t scratch_size;        /* bytes; too few count as none */
+  size_t scratch_size; /* bytes; too few count as none */
   fastnorm_exec exec;
 } fastnorm_batch_norm_args;
 
@@ -259,22 +269,22 @@ FASTNORM_API size_t fastnorm_batch_norm_scratch(const fastnorm_batch_norm_args *
 
 /* Mean and sum of squared deviations of each channel of x [batch, channels, spatial],
  * laid out as for batch norm. Moments of every row of a table [R, n] are batch = 1,
- * channels = R, spatial = n; of every column of it, batch = R, channels = n, spatial = 1;
- * of a whole array, batch = 1, channels = 1.
+ * channels = R, spatial = n; of every column of it, batch = R, channels = n, spatial =
+ * 1; of a whole array, batch = 1, channels = 1.
  *
  * The variance with d degrees of freedom is m2[c] / (batch * spatial - d). */
 typedef struct fastnorm_moments_args {
-  size_t size;        /* sizeof(fastnorm_moments_args) */
+  size_t size; /* sizeof(fastnorm_moments_args) */
   fastnorm_dtype dtype;
   const void *x;
-  double *mean;       /* [channels]; always double */
-  double *m2;         /* [channels]: sum of (x - mean)^2; always double */
+  double *mean; /* [channels]; always double */
+  double *m2;   /* [channels]: sum of (x - mean)^2; always double */
   size_t batch;
   size_t channels;
   size_t spatial;
-  ptrdiff_t x_stride;         /* elements from sample to sample; 0 means channels * spatial */
+  ptrdiff_t x_stride; /* elements from sample to sample; 0 means channels * spatial */
   ptrdiff_t x_channel_stride; /* elements from channel to channel; 0 means spatial */
-  void *scratch;              /* optional: fastnorm_moments_scratch() bytes, aligned to 8 */
+  void *scratch; /* optional: fastnorm_moments_scratch() bytes, aligned to 8 */
   size_t scratch_size;
   fastnorm_exec exec;
 } fastnorm_moments_args;
@@ -285,7 +295,8 @@ FASTNORM_API size_t fastnorm_moments_scratch(const fastnorm_moments_args *args);
 /* Merges the moments of two sets of samples, per channel, into `count`, `mean`, `m2`
  * (Chan, Golub, LeVeque 1979: "Updating formulae and a pairwise algorithm for computing
  * sample variances"). The first set is of *count samples, the second of other_count; a
- * set of no samples takes no part, whatever its mean and m2 hold. All arrays are [channels]. */
+ * set of no samples takes no part, whatever its mean and m2 hold. All arrays are
+ * [channels]. */
 FASTNORM_API fastnorm_status fastnorm_moments_merge(size_t channels, uint64_t *count,
                                                     double *mean, double *m2,
                                                     uint64_t other_count,

@@ -32,9 +32,12 @@ static const void *offset_by(const batch_work *w, const void *p, size_t i) {
 /* The statistics of channel c go to the caller, and into the running ones. */
 static void report(const batch_work *w, size_t c, const fn_column_result *found) {
   const fastnorm_dtype dtype = w->a.dtype;
-  if (w->mean) fn_set(dtype, w->mean, c, found->mean);
-  if (w->rstd) fn_set(dtype, w->rstd, c, found->rstd);
-  if (!w->training || !w->running_mean) return;
+  if (w->mean)
+    fn_set(dtype, w->mean, c, found->mean);
+  if (w->rstd)
+    fn_set(dtype, w->rstd, c, found->rstd);
+  if (!w->training || !w->running_mean)
+    return;
   const double n = (double)w->a.batch * (double)w->a.spatial;
   const double f = w->factor, unbiased = found->var * (n / (n - 1.0));
   fn_set(dtype, w->running_mean, c,
@@ -50,7 +53,8 @@ static void read_running(const batch_work *w, size_t first, size_t n, void *hi,
   const void *variance = offset_by(w, w->running_var, first);
   memcpy(hi, mean, n * (w->a.dtype == FASTNORM_FLOAT32 ? 4 : 8));
   if (w->a.dtype == FASTNORM_FLOAT32)
-    for (size_t i = 0; i < n; i++) var[i] = (double)((const float *)variance)[i];
+    for (size_t i = 0; i < n; i++)
+      var[i] = (double)((const float *)variance)[i];
   else
     memcpy(var, variance, n * sizeof(double));
 }
@@ -75,7 +79,8 @@ static void scale_group(const batch_work *w, size_t first, const fn_runs *g,
            &p->offset);
   for (size_t r = 0; s->any_slow && r < g->rows; r++) {
     const fn_runs one = fn_run_alone(g, w->a.dtype, r);
-    if (!s->is_slow[r]) continue;
+    if (!s->is_slow[r])
+      continue;
     if (w->training)
       fn_slow_stats(w->a.dtype, &one, w->eps, true, &s->slow[r]);
     else
@@ -86,16 +91,17 @@ static void scale_group(const batch_work *w, size_t first, const fn_runs *g,
 static void report_group(const batch_work *w, size_t first, size_t rows,
                          const fn_group_stats *s, const group_parameters *p) {
   const fastnorm_dtype dtype = w->a.dtype;
-  if (!w->mean && !w->rstd && !(w->training && w->running_mean)) return;
+  if (!w->mean && !w->rstd && !(w->training && w->running_mean))
+    return;
   for (size_t r = 0; r < rows; r++) {
     fn_column_result found;
     if (s->any_slow && s->is_slow[r])
       found = (fn_column_result){fn_slow_mean(&s->slow[r]), fn_slow_var(&s->slow[r]),
                                  fn_slow_rstd(&s->slow[r])};
     else
-      found = (fn_column_result){
-          fn_get(dtype, &s->hi, r) + (w->training ? fn_get(dtype, &s->lo, r) : 0.0),
-          s->var[r], fn_get(dtype, &p->rstd, r)};
+      found = (fn_column_result){fn_get(dtype, &s->hi, r) +
+                                     (w->training ? fn_get(dtype, &s->lo, r) : 0.0),
+                                 s->var[r], fn_get(dtype, &p->rstd, r)};
     report(w, first + r, &found);
   }
 }
@@ -115,8 +121,8 @@ static void apply_group(const batch_work *w, size_t first, const fn_runs *g, voi
     void *out = fn_element(dtype, y, i * w->y_channel_stride);
     if (s->is_slow[r])
       fn_slow_apply(dtype, &one, out, w->y_stride, &s->slow[r],
-                    offset_by(w, w->weight, first + r), offset_by(w, w->bias, first + r),
-                    0);
+                    offset_by(w, w->weight, first + r),
+                    offset_by(w, w->bias, first + r), 0);
     else
       w->a.kernels->apply_runs(&one, out, 0, w->y_stride, fn_element(dtype, &s->hi, i),
                                fn_element(dtype, &p->scale, i),
@@ -129,20 +135,20 @@ static void apply_group(const batch_work *w, size_t first, const fn_runs *g, voi
 static fn_runs by_sample(const batch_work *w, size_t first, size_t rows, size_t sample,
                          size_t samples) {
   const fn_channels *a = &w->a;
-  return (fn_runs){
-      .x = fn_element(a->dtype, a->x,
-                      (ptrdiff_t)first * a->channel_stride + (ptrdiff_t)sample * a->stride),
-      .rows = rows,
-      .row_stride = a->channel_stride,
-      .segs = samples,
-      .seg_stride = a->stride,
-      .len = a->spatial};
+  return (fn_runs){.x = fn_element(a->dtype, a->x,
+                                   (ptrdiff_t)first * a->channel_stride +
+                                       (ptrdiff_t)sample * a->stride),
+                   .rows = rows,
+                   .row_stride = a->channel_stride,
+                   .segs = samples,
+                   .seg_stride = a->stride,
+                   .len = a->spatial};
 }
 
 static void *output_of(const batch_work *w, size_t first, size_t sample) {
-  return fn_element(
-      w->a.dtype, w->y,
-      (ptrdiff_t)first * w->y_channel_stride + (ptrdiff_t)sample * w->y_stride);
+  return fn_element(w->a.dtype, w->y,
+                    (ptrdiff_t)first * w->y_channel_stride +
+                        (ptrdiff_t)sample * w->y_stride);
 }
 
 static void training_task(void *context, size_t index) {
@@ -175,7 +181,8 @@ static void inference_task(void *context, size_t index) {
   read_running(w, first, rows, &s.hi, s.var);
   s.any_slow = false;
   scale_group(w, first, &g, &s, &p);
-  if (from == 0) report_group(w, first, rows, &s, &p);
+  if (from == 0)
+    report_group(w, first, rows, &s, &p);
   for (size_t n = from; n < to; n++) {
     const fn_runs sample = by_sample(w, first, rows, n, 1);
     apply_group(w, first, &sample, output_of(w, first, n), &s, &p);
@@ -193,7 +200,8 @@ typedef struct long_work {
 static void long_apply_task(void *context, size_t index) {
   const long_work *l = context;
   const fn_runs sample = by_sample(l->w, l->channel, 1, index, 1);
-  apply_group(l->w, l->channel, &sample, output_of(l->w, l->channel, index), l->s, l->p);
+  apply_group(l->w, l->channel, &sample, output_of(l->w, l->channel, index), l->s,
+              l->p);
 }
 
 static void long_channels(const batch_work *w, size_t bytes) {
@@ -228,8 +236,8 @@ static void column_apply_task(void *context, size_t index) {
   part.x = fn_element(c->w->a.dtype, part.x, row * part.stride);
   part.rows = part.rows - first < c->rows ? part.rows - first : c->rows;
   fn_columns_apply(c->w->a.kernels, c->w->a.dtype, &part,
-                   fn_element(c->w->a.dtype, c->y, row * c->w->y_stride), c->w->y_stride,
-                   c->s, c->p);
+                   fn_element(c->w->a.dtype, c->y, row * c->w->y_stride),
+                   c->w->y_stride, c->s, c->p);
 }
 
 static void column_block(const batch_work *w, size_t first, size_t cols) {
@@ -276,7 +284,8 @@ static void column_block(const batch_work *w, size_t first, size_t cols) {
 
 static void run(batch_work *w) {
   const fn_channels *a = &w->a;
-  const size_t sample = a->channels * a->spatial * (a->dtype == FASTNORM_FLOAT32 ? 4 : 8);
+  const size_t sample =
+      a->channels * a->spatial * (a->dtype == FASTNORM_FLOAT32 ? 4 : 8);
   const size_t bytes = 2 * a->batch * sample;
   w->stream = bytes / 2 >= FN_STREAM_BYTES && a->x != w->y;
   if (fn_channels_are_columns(a)) {
@@ -290,7 +299,8 @@ static void run(batch_work *w) {
     long_channels(w, bytes);
   } else {
     const size_t group = fn_channels_group(a);
-    fn_parallel_for(a->exec, (a->channels + group - 1) / group, bytes, training_task, w);
+    fn_parallel_for(a->exec, (a->channels + group - 1) / group, bytes, training_task,
+                    w);
   }
 }
 
@@ -314,7 +324,8 @@ static fastnorm_status read_parameters(const fastnorm_batch_norm_args *args,
                                        batch_work *w) {
   const double momentum = args->momentum;
   const fastnorm_status s = fn_read_eps(args->eps, 1e-5, &w->eps);
-  if (s != FASTNORM_OK) return s;
+  if (s != FASTNORM_OK)
+    return s;
   if (momentum > 0.0 && momentum <= 1.0)
     w->factor = momentum;
   else if (momentum >= 0.0 && momentum <= 0.0)
@@ -324,7 +335,8 @@ static fastnorm_status read_parameters(const fastnorm_batch_norm_args *args,
     w->factor = 1.0 / ((double)args->num_batches_tracked + 1.0);
   else
     return FASTNORM_ERROR_MOMENTUM;
-  if (!args->running_mean != !args->running_var) return FASTNORM_ERROR_RUNNING;
+  if (!args->running_mean != !args->running_var)
+    return FASTNORM_ERROR_RUNNING;
   if (!args->training && !args->running_mean && args->channels > 0)
     return FASTNORM_ERROR_RUNNING;
   return FASTNORM_OK;
@@ -357,19 +369,25 @@ fastnorm_status fastnorm_batch_norm(const fastnorm_batch_norm_args *callers) {
   fastnorm_batch_norm_args args;
   batch_work w = {.samples = 0};
   fastnorm_status s = fn_read_args(&args, sizeof(args), sizeof(args), callers);
-  if (s == FASTNORM_OK) s = read_channels(&args, &w.a);
-  if (s == FASTNORM_OK) s = read_parameters(&args, &w);
-  if (s != FASTNORM_OK || w.a.batch == 0) return s;
+  if (s == FASTNORM_OK)
+    s = read_channels(&args, &w.a);
+  if (s == FASTNORM_OK)
+    s = read_parameters(&args, &w);
+  if (s != FASTNORM_OK || w.a.batch == 0)
+    return s;
   const ptrdiff_t spatial = (ptrdiff_t)args.spatial;
   w.y_stride = args.y_stride ? args.y_stride : (ptrdiff_t)args.channels * spatial;
   w.y_channel_stride = args.y_channel_stride ? args.y_channel_stride : spatial;
   if (args.spatial == 1 && args.channels > 1 && w.y_channel_stride != 1)
     return FASTNORM_ERROR_STRIDE;
   s = check_arrays(&args, &w);
-  if (s != FASTNORM_OK) return s;
-  if (args.training && args.batch * args.spatial == 1) return FASTNORM_ERROR_COUNT;
+  if (s != FASTNORM_OK)
+    return s;
+  if (args.training && args.batch * args.spatial == 1)
+    return FASTNORM_ERROR_COUNT;
   w.a.kernels = fn_dispatch(args.dtype);
-  if (!w.a.kernels) return FASTNORM_ERROR_ISA;
+  if (!w.a.kernels)
+    return FASTNORM_ERROR_ISA;
   w.y = args.y;
   w.weight = args.weight;
   w.bias = args.bias;
@@ -387,7 +405,9 @@ fastnorm_status fastnorm_batch_norm(const fastnorm_batch_norm_args *callers) {
 size_t fastnorm_batch_norm_scratch(const fastnorm_batch_norm_args *callers) {
   fastnorm_batch_norm_args args;
   fn_channels a;
-  if (fn_read_args(&args, sizeof(args), sizeof(args), callers) != FASTNORM_OK) return 0;
-  if (read_channels(&args, &a) != FASTNORM_OK) return 0;
+  if (fn_read_args(&args, sizeof(args), sizeof(args), callers) != FASTNORM_OK)
+    return 0;
+  if (read_channels(&args, &a) != FASTNORM_OK)
+    return 0;
   return args.training ? fn_channels_scratch(&a) : 0;
 }

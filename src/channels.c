@@ -7,15 +7,18 @@
 #include "threads.h"
 
 #define GROUP_BYTES 65536
-#define LONG_BYTES 1048576 /* a channel that no core's own cache keeps anyway */
+#define LONG_BYTES  1048576 /* a channel that no core's own cache keeps anyway */
 
 fastnorm_status fn_channels_read(const fastnorm_moments_args *args, fn_channels *a) {
   const size_t element = fn_dtype_size(args->dtype);
   const size_t shape[3] = {args->batch, args->channels, args->spatial};
   size_t count;
-  if (element == 0) return FASTNORM_ERROR_DTYPE;
-  if (args->exec.num_threads < 0) return FASTNORM_ERROR_THREADS;
-  if (!fn_count(shape, element, &count)) return FASTNORM_ERROR_SHAPE;
+  if (element == 0)
+    return FASTNORM_ERROR_DTYPE;
+  if (args->exec.num_threads < 0)
+    return FASTNORM_ERROR_THREADS;
+  if (!fn_count(shape, element, &count))
+    return FASTNORM_ERROR_SHAPE;
   const ptrdiff_t s = (ptrdiff_t)args->spatial;
   *a = (fn_channels){
       .dtype = args->dtype,
@@ -49,14 +52,16 @@ bool fn_channels_are_long(const fn_channels *a) {
 }
 
 size_t fn_channels_scratch(const fn_channels *a) {
-  if (a->batch == 0 || a->channels == 0 || a->spatial == 0) return 0;
+  if (a->batch == 0 || a->channels == 0 || a->spatial == 0)
+    return 0;
   if (fn_channels_are_columns(a)) {
     const size_t cols = a->channels < FN_COLUMNS ? a->channels : FN_COLUMNS;
     const fn_table t = fn_channels_table(a, 0, cols);
     const size_t chunks = fn_column_chunks(&t);
     return chunks < 2 ? 0 : chunks * cols * 2 * sizeof(double);
   }
-  if (!fn_channels_are_long(a)) return 0;
+  if (!fn_channels_are_long(a))
+    return 0;
   const fn_runs g = fn_channels_runs(a, 0, 1);
   return fn_run_chunks(&g) * 2 * sizeof(double);
 }
@@ -75,13 +80,13 @@ size_t fn_channels_group(const fn_channels *a) {
 }
 
 fn_runs fn_channels_runs(const fn_channels *a, size_t first, size_t rows) {
-  return (fn_runs){
-      .x = fn_element(a->dtype, a->x, (ptrdiff_t)first * a->channel_stride),
-      .rows = rows,
-      .row_stride = a->channel_stride,
-      .segs = a->batch,
-      .seg_stride = a->stride,
-      .len = a->spatial};
+  return (fn_runs){.x =
+                       fn_element(a->dtype, a->x, (ptrdiff_t)first * a->channel_stride),
+                   .rows = rows,
+                   .row_stride = a->channel_stride,
+                   .segs = a->batch,
+                   .seg_stride = a->stride,
+                   .len = a->spatial};
 }
 
 /* The context of a task that sums one chunk into its place in scratch. */
@@ -129,9 +134,8 @@ void fn_channels_long(const fn_channels *a, const fn_runs *g, double eps,
   a->kernels->shift_runs(g, &s->shift);
   for (size_t r = 0; r < g->rows; r++) {
     const fn_runs one = fn_run_alone(g, a->dtype, r);
-    chunk_work w = {.a = a,
-                    .g = &one,
-                    .run_shift = fn_element(a->dtype, &s->shift, (ptrdiff_t)r)};
+    chunk_work w = {
+        .a = a, .g = &one, .run_shift = fn_element(a->dtype, &s->shift, (ptrdiff_t)r)};
     fn_sum sum = {0.0, 0.0}, sq = {0.0, 0.0};
     fn_parallel_for(a->exec, chunks, channel_bytes(a), run_chunk_task, &w);
     for (size_t i = 0; i < chunks; i++) {

@@ -8,20 +8,26 @@
 fastnorm_status fn_read_args(void *args, size_t size, size_t first_size,
                              const void *callers) {
   size_t given;
-  if (!callers) return FASTNORM_ERROR_ARGS;
+  if (!callers)
+    return FASTNORM_ERROR_ARGS;
   memcpy(&given, callers, sizeof(given)); /* every args struct starts with its size */
-  if (given < first_size || given > 65536) return FASTNORM_ERROR_ARGS;
+  if (given < first_size || given > 65536)
+    return FASTNORM_ERROR_ARGS;
   for (size_t i = size; i < given; i++)
-    if (((const unsigned char *)callers)[i] != 0) return FASTNORM_ERROR_ARGS;
-  if (given < size) memset(args, 0, size);
+    if (((const unsigned char *)callers)[i] != 0)
+      return FASTNORM_ERROR_ARGS;
+  if (given < size)
+    memset(args, 0, size);
   memcpy(args, callers, given < size ? given : size);
   return FASTNORM_OK;
 }
 
 size_t fn_dtype_size(fastnorm_dtype dtype) {
   switch (dtype) {
-    case FASTNORM_FLOAT32: return sizeof(float);
-    case FASTNORM_FLOAT64: return sizeof(double);
+  case FASTNORM_FLOAT32:
+    return sizeof(float);
+  case FASTNORM_FLOAT64:
+    return sizeof(double);
   }
   return 0;
 }
@@ -29,7 +35,8 @@ size_t fn_dtype_size(fastnorm_dtype dtype) {
 /* a * b, or false if it leaves size_t. */
 static bool multiply(size_t a, size_t b, size_t *product) {
 #if defined(__GNUC__)
-  return !__builtin_mul_overflow(a, b, product); /* no division: this is on every call */
+  return !__builtin_mul_overflow(a, b,
+                                 product); /* no division: this is on every call */
 #else
   *product = a * b;
   return a == 0 || b <= SIZE_MAX / a;
@@ -40,11 +47,14 @@ bool fn_count(const size_t n[3], size_t element, size_t *count) {
   size_t product = 1;
   *count = 0;
   for (int k = 0; k < 3; k++)
-    if (n[k] == 0) return true;
+    if (n[k] == 0)
+      return true;
   for (int k = 0; k < 3; k++)
-    if (!multiply(product, n[k], &product)) return false;
+    if (!multiply(product, n[k], &product))
+      return false;
   size_t bytes;
-  if (!multiply(product, element, &bytes) || bytes > (size_t)PTRDIFF_MAX) return false;
+  if (!multiply(product, element, &bytes) || bytes > (size_t)PTRDIFF_MAX)
+    return false;
   *count = product;
   return true;
 }
@@ -59,13 +69,15 @@ static bool byte_range(const fn_array *a, size_t element, uintptr_t *first,
     const size_t step = stride < 0 ? (size_t)0 - (size_t)stride : (size_t)stride;
     size_t *side = stride < 0 ? &below : &above;
     size_t bytes;
-    if (a->n[k] == 1 || step == 0) continue;
+    if (a->n[k] == 1 || step == 0)
+      continue;
     if (!multiply(step, a->n[k] - 1, &bytes) || !multiply(bytes, element, &bytes) ||
         bytes > (size_t)PTRDIFF_MAX - *side)
       return false;
     *side += bytes;
   }
-  if (below > base || above > UINTPTR_MAX - base) return false;
+  if (below > base || above > UINTPTR_MAX - base)
+    return false;
   *first = base - below;
   *last = base + above;
   return true;
@@ -82,11 +94,15 @@ static bool overlaps_itself(const fn_array *a) {
     for (int k = 0; k < 3; k++) {
       const ptrdiff_t s = a->stride[k];
       const size_t step = s < 0 ? (size_t)0 - (size_t)s : (size_t)s;
-      if (done[k] || a->n[k] == 1) continue;
-      if (next < 0 || step < smallest) next = k, smallest = step;
+      if (done[k] || a->n[k] == 1)
+        continue;
+      if (next < 0 || step < smallest)
+        next = k, smallest = step;
     }
-    if (next < 0) return false;
-    if (smallest < span) return true;
+    if (next < 0)
+      return false;
+    if (smallest < span)
+      return true;
     span = smallest * (a->n[next] - 1) + span;
     done[next] = true;
   }
@@ -100,10 +116,14 @@ typedef struct byte_span {
 
 static fastnorm_status check(const fn_array *a, size_t element, bool output,
                              byte_span *span) {
-  if (!a->p) return FASTNORM_ERROR_NULL;
-  if ((uintptr_t)a->p % element != 0) return FASTNORM_ERROR_ALIGNMENT;
-  if (!byte_range(a, element, &span->first, &span->last)) return FASTNORM_ERROR_SHAPE;
-  if (output && overlaps_itself(a)) return FASTNORM_ERROR_STRIDE;
+  if (!a->p)
+    return FASTNORM_ERROR_NULL;
+  if ((uintptr_t)a->p % element != 0)
+    return FASTNORM_ERROR_ALIGNMENT;
+  if (!byte_range(a, element, &span->first, &span->last))
+    return FASTNORM_ERROR_SHAPE;
+  if (output && overlaps_itself(a))
+    return FASTNORM_ERROR_STRIDE;
   return FASTNORM_OK;
 }
 
@@ -112,16 +132,19 @@ fastnorm_status fn_check_array(const fn_array *a, size_t element, bool output) {
   return check(a, element, output, &span);
 }
 
-/* Columns [from, to) of rows with one stride, both arrays: side by side in one buffer. */
+/* Columns [from, to) of rows with one stride, both arrays: side by side in one buffer.
+ * */
 static bool side_by_side(const fn_array *a, const fn_array *b, size_t element) {
   const ptrdiff_t stride = a->stride[0];
   size_t width[2];
-  if (stride != b->stride[0] || stride <= 0) return false;
+  if (stride != b->stride[0] || stride <= 0)
+    return false;
   const fn_array *both[2] = {a, b};
   for (int i = 0; i < 2; i++) {
     width[i] = 1;
     for (int k = 1; k < 3; k++) {
-      if (both[i]->stride[k] < 0) return false;
+      if (both[i]->stride[k] < 0)
+        return false;
       width[i] += (both[i]->n[k] - 1) * (size_t)both[i]->stride[k];
     }
     width[i] *= element;
@@ -135,7 +158,8 @@ static bool side_by_side(const fn_array *a, const fn_array *b, size_t element) {
 bool fn_overlap_bytes(const fn_array *a, size_t a_element, const fn_array *b,
                       size_t b_element) {
   uintptr_t a_first, a_last, b_first, b_last;
-  if (!a->p || !b->p) return false;
+  if (!a->p || !b->p)
+    return false;
   if (!byte_range(a, a_element, &a_first, &a_last) ||
       !byte_range(b, b_element, &b_first, &b_last))
     return true;
@@ -155,24 +179,30 @@ fastnorm_status fn_check_arrays(const fn_array *arrays, size_t n_in, size_t n_ou
   const size_t n = 1 + n_in + n_out;
   byte_span spans[FN_MOST_ARRAYS];
   for (size_t i = 0; i < n; i++) {
-    if (!arrays[i].p && i > 1) continue;
-    const fastnorm_status s =
-        check(&arrays[i], element, i == 0 || i > n_in, &spans[i]);
-    if (s != FASTNORM_OK) return s;
+    if (!arrays[i].p && i > 1)
+      continue;
+    const fastnorm_status s = check(&arrays[i], element, i == 0 || i > n_in, &spans[i]);
+    if (s != FASTNORM_OK)
+      return s;
   }
   for (size_t i = 0; i < n; i++) /* every pair of which one is an output */
     for (size_t j = i == 0 || i > n_in ? i + 1 : n_in + 1; j < n; j++) {
-      if (j <= i || !arrays[i].p || !arrays[j].p) continue;
-      if (spans[i].last < spans[j].first || spans[j].last < spans[i].first) continue;
-      if (i == 0 && j == 1 && same_array(&arrays[0], &arrays[1])) continue;
-      if (!side_by_side(&arrays[i], &arrays[j], element)) return FASTNORM_ERROR_OVERLAP;
+      if (j <= i || !arrays[i].p || !arrays[j].p)
+        continue;
+      if (spans[i].last < spans[j].first || spans[j].last < spans[i].first)
+        continue;
+      if (i == 0 && j == 1 && same_array(&arrays[0], &arrays[1]))
+        continue;
+      if (!side_by_side(&arrays[i], &arrays[j], element))
+        return FASTNORM_ERROR_OVERLAP;
     }
   return FASTNORM_OK;
 }
 
 fastnorm_status fn_read_eps(double eps, double initial, double *out) {
   if (eps < 0.0 || eps > 0.0) { /* not the default, and not NaN */
-    if (!(eps <= 1.7976931348623157e308)) return FASTNORM_ERROR_EPS;
+    if (!(eps <= 1.7976931348623157e308))
+      return FASTNORM_ERROR_EPS;
     if (eps < 0.0 && (eps < FASTNORM_EPS_ZERO || eps > FASTNORM_EPS_ZERO))
       return FASTNORM_ERROR_EPS;
     *out = eps < 0.0 ? 0.0 : eps;

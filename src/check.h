@@ -29,14 +29,16 @@ bool fn_count(const size_t n[3], size_t element, size_t *count);
  * address space, and for outputs elements that share memory. */
 fastnorm_status fn_check_array(const fn_array *a, size_t element, bool output);
 
-/* May the bytes of one be bytes of the other? By their ranges; false if either is NULL. */
+/* May the bytes of one be bytes of the other? By their ranges; false if either is NULL.
+ * */
 bool fn_overlap_bytes(const fn_array *a, size_t a_element, const fn_array *b,
                       size_t b_element);
 
 /* Checks each array, and that no output shares memory with another array: arrays[0] is
  * the main output, then come n_in inputs and n_out further outputs. Arrays without a
  * pointer are skipped, except the main output and the first input; these two may be the
- * very same array. Columns side by side in rows of one stride do not count as shared. */
+ * very same array. Columns side by side in rows of one stride do not count as shared.
+ * */
 #define FN_MOST_ARRAYS 8
 fastnorm_status fn_check_arrays(const fn_array *arrays, size_t n_in, size_t n_out,
                                 size_t element);

@@ -12,10 +12,11 @@
 #include "runs.h"
 #include "sum.h"
 
-#define FOLD_BELOW 128 /* columns; from here on a vec or two more or less hardly matter */
-#define FOLD_TO 256
+#define FOLD_BELOW                                                                     \
+  128 /* columns; from here on a vec or two more or less hardly matter */
+#define FOLD_TO     256
 #define BLOCK_BYTES 524288
-#define PACK_ROWS 16 /* of folded rows: what the kernel sums before it widens */
+#define PACK_ROWS   16 /* of folded rows: what the kernel sums before it widens */
 
 size_t fn_column_block(size_t rows, size_t cols, fastnorm_dtype dtype) {
   const size_t element = dtype == FASTNORM_FLOAT32 ? 4 : 8;
@@ -25,7 +26,9 @@ size_t fn_column_block(size_t rows, size_t cols, fastnorm_dtype dtype) {
                        : (block < FN_COLUMNS ? block : FN_COLUMNS);
 }
 
-size_t fn_column_fold(size_t cols) { return cols < FOLD_BELOW ? FOLD_TO / cols : 1; }
+size_t fn_column_fold(size_t cols) {
+  return cols < FOLD_BELOW ? FOLD_TO / cols : 1;
+}
 
 static size_t fold_of(const fn_table *t) {
   return t->fold < t->rows ? t->fold : t->rows;
@@ -40,7 +43,8 @@ size_t fn_column_chunks(const fn_table *t) {
 static const void *adjacent(fastnorm_dtype dtype, const fn_table *t, size_t first,
                             size_t rows, void *pack) {
   const void *x = fn_element(dtype, t->x, (ptrdiff_t)first * t->stride);
-  if (t->stride == (ptrdiff_t)t->cols) return x;
+  if (t->stride == (ptrdiff_t)t->cols)
+    return x;
   const size_t bytes = t->cols * (dtype == FASTNORM_FLOAT32 ? 4 : 8);
   for (size_t r = 0; r < rows; r++)
     memcpy((char *)pack + r * bytes, fn_element(dtype, x, (ptrdiff_t)r * t->stride),
@@ -59,7 +63,8 @@ static void folded_sums(const fn_kernels *k, fastnorm_dtype dtype, const fn_tabl
   const bool packed = t->stride != (ptrdiff_t)t->cols;
   while (first < end) {
     size_t folded = (end - first) / fold;
-    if (packed && folded > PACK_ROWS) folded = PACK_ROWS;
+    if (packed && folded > PACK_ROWS)
+      folded = PACK_ROWS;
     const size_t rows = folded > 0 ? folded * fold : end - first; /* the last few */
     const fn_table f = {.x = adjacent(dtype, t, first, rows, &pack),
                         .rows = folded > 0 ? folded : 1,
@@ -104,7 +109,8 @@ static void replicate_shift(fastnorm_dtype dtype, const fn_table *t,
   const size_t element = dtype == FASTNORM_FLOAT32 ? 4 : 8, fold = fold_of(t);
   const size_t bytes = t->cols * element;
   char *p = (char *)&s->shift;
-  for (size_t i = 1; i < fold; i++) memcpy(p + i * bytes, p, bytes);
+  for (size_t i = 1; i < fold; i++)
+    memcpy(p + i * bytes, p, bytes);
   memset(p + fold * bytes, 0, FN_COLUMNS * element - fold * bytes);
 }
 
@@ -122,7 +128,8 @@ void fn_columns_shift(const fn_kernels *k, fastnorm_dtype dtype, const fn_table 
   memset(sq, 0, sizeof(sq));
   memset(&s->shift, 0, sizeof(s->shift));
   k->moments_columns(&sample, &s->shift, sum, sq);
-  for (size_t c = 0; c < t->cols; c++) fn_set(dtype, &s->shift, c, sum[c] / (double)rows);
+  for (size_t c = 0; c < t->cols; c++)
+    fn_set(dtype, &s->shift, c, sum[c] / (double)rows);
   replicate_shift(dtype, t, s);
 }
 
@@ -133,7 +140,8 @@ static void all_sums(const fn_kernels *k, fastnorm_dtype dtype, const fn_table *
   double part[2 * FN_COLUMNS], rounding[2 * FN_COLUMNS];
   for (size_t i = 0; i < chunks; i++) {
     const double *sums = chunk_sums ? chunk_sums + i * 2 * n : part;
-    if (!chunk_sums) fn_columns_chunk(k, dtype, t, shift, i, part, part + n);
+    if (!chunk_sums)
+      fn_columns_chunk(k, dtype, t, shift, i, part, part + n);
     for (size_t j = 0; j < 2 * n; j++) {
       double *to = j < n ? &s->sum[j] : &s->sq[j - n];
       fn_sum total = {i ? *to : 0.0, i ? rounding[j] : 0.0};
@@ -159,7 +167,8 @@ static void repair(const fn_kernels *k, fastnorm_dtype dtype, const fn_table *t,
     for (size_t c = 0; c < t->cols; c++) {
       fn_group_array hi, lo, shift = {{0}};
       double var[FN_PAD], sum[FN_PAD] = {s->sum[c]}, sq[FN_PAD] = {s->sq[c]};
-      if (centered) fn_set(dtype, &shift, 0, fn_get(dtype, &s->shift, c));
+      if (centered)
+        fn_set(dtype, &shift, 0, fn_get(dtype, &s->shift, c));
       s->is_slow[c] =
           !k->finish(1, n, eps, sum, sq, centered ? &shift : NULL, &hi, &lo, var);
       bad += s->is_slow[c];
@@ -167,7 +176,8 @@ static void repair(const fn_kernels *k, fastnorm_dtype dtype, const fn_table *t,
         fn_set(dtype, &s->shift, c, fn_get(dtype, &s->hi, c));
     }
     s->any_slow = bad > 0;
-    if (pass == 1 || bad == 0) return;
+    if (pass == 1 || bad == 0)
+      return;
     replicate_shift(dtype, t, s);
     all_sums(k, dtype, t, &s->shift, NULL, s);
     if (k->finish(t->cols, n, eps, s->sum, s->sq, &s->shift, &s->hi, &s->lo, s->var)) {
@@ -189,6 +199,7 @@ void fn_columns_finish(const fn_kernels *k, fastnorm_dtype dtype, const fn_table
 
 void fn_columns_stats(const fn_kernels *k, fastnorm_dtype dtype, const fn_table *t,
                       double eps, bool centered, fn_column_stats *s) {
-  if (centered) fn_columns_shift(k, dtype, t, s);
+  if (centered)
+    fn_columns_shift(k, dtype, t, s);
   fn_columns_finish(k, dtype, t, eps, centered, NULL, s);
 }

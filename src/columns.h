@@ -27,7 +27,8 @@ typedef struct fn_column_stats {
  * the passes: a multiple of FN_PAD, by shape alone. */
 size_t fn_column_block(size_t rows, size_t cols, fastnorm_dtype dtype);
 
-/* How many rows of a table of so many columns are best summed as one; 1 if it is wide. */
+/* How many rows of a table of so many columns are best summed as one; 1 if it is wide.
+ * */
 size_t fn_column_fold(size_t cols);
 
 /* The sums of a table are made of chunks of rows: how many, and the sums of one (about
@@ -36,7 +37,8 @@ size_t fn_column_chunks(const fn_table *t);
 void fn_columns_shift(const fn_kernels *k, fastnorm_dtype dtype, const fn_table *t,
                       fn_column_stats *s);
 void fn_columns_chunk(const fn_kernels *k, fastnorm_dtype dtype, const fn_table *t,
-                      const fn_column_array *shift, size_t chunk, double *sum, double *sq);
+                      const fn_column_array *shift, size_t chunk, double *sum,
+                      double *sq);
 
 /* Mean and variance. `chunk_sums`, if not NULL, holds what fn_columns_chunk() made of
  * each chunk in turn: cols sums, then cols sums of squares. Else all is done here. */
@@ -51,14 +53,14 @@ void fn_columns_stats(const fn_kernels *k, fastnorm_dtype dtype, const fn_table 
 typedef struct fn_column_parameters {
   double eps;
   bool centered;
-  bool given;   /* s->hi and s->var were given, not found in the table; s->lo is unused */
+  bool given; /* s->hi and s->var were given, not found in the table; s->lo is unused */
   bool per_row; /* weight[r], bias[r]; else weight[c], bias[c] */
   bool stream;  /* see FN_STREAM_BYTES */
   const void *weight, *bias;
 } fn_column_parameters;
 
-/* From mean and variance to rstd, scale and offset, with the weight and bias if they are
- * per column; marks as slow the columns whose parameters are out of range. */
+/* From mean and variance to rstd, scale and offset, with the weight and bias if they
+ * are per column; marks as slow the columns whose parameters are out of range. */
 void fn_columns_scale(const fn_kernels *k, fastnorm_dtype dtype, size_t cols,
                       const fn_column_parameters *p, fn_column_stats *s);
 
@@ -69,15 +71,16 @@ typedef struct fn_column_result {
 } fn_column_result;
 
 /* Of those, mean and var alone: s need not have been through fn_columns_scale(). */
-void fn_column_moments(fastnorm_dtype dtype, const fn_table *t, double eps, bool centered,
-                       const fn_column_stats *s, size_t c, fn_column_result *out);
+void fn_column_moments(fastnorm_dtype dtype, const fn_table *t, double eps,
+                       bool centered, const fn_column_stats *s, size_t c,
+                       fn_column_result *out);
 
 void fn_column_read(fastnorm_dtype dtype, const fn_table *t, double eps, bool centered,
                     const fn_column_stats *s, size_t c, fn_column_result *out);
 
 /* The same where mean and variance were given. */
-void fn_column_given(fastnorm_dtype dtype, double eps, const fn_column_stats *s, size_t c,
-                     fn_column_result *out);
+void fn_column_given(fastnorm_dtype dtype, double eps, const fn_column_stats *s,
+                     size_t c, fn_column_result *out);
 
 void fn_columns_apply(const fn_kernels *k, fastnorm_dtype dtype, const fn_table *t,
                       void *y, ptrdiff_t y_stride, const fn_column_stats *s,

@@ -1,5 +1,5 @@
-/* columns_apply.c - a mean, scale and offset per column, applied to the rows of a table.
- * SPDX-License-Identifier: MIT */
+/* columns_apply.c - a mean, scale and offset per column, applied to the rows of a
+ * table. SPDX-License-Identifier: MIT */
 #include <stdint.h>
 
 #include "columns.h"
@@ -21,8 +21,9 @@ static bool is_slow(const fn_column_stats *s, size_t c) {
   return s->any_slow && s->is_slow[c];
 }
 
-void fn_column_moments(fastnorm_dtype dtype, const fn_table *t, double eps, bool centered,
-                       const fn_column_stats *s, size_t c, fn_column_result *out) {
+void fn_column_moments(fastnorm_dtype dtype, const fn_table *t, double eps,
+                       bool centered, const fn_column_stats *s, size_t c,
+                       fn_column_result *out) {
   if (is_slow(s, c)) {
     const fn_runs run = column(dtype, t, c);
     fn_slow slow;
@@ -38,16 +39,18 @@ void fn_column_moments(fastnorm_dtype dtype, const fn_table *t, double eps, bool
 void fn_column_read(fastnorm_dtype dtype, const fn_table *t, double eps, bool centered,
                     const fn_column_stats *s, size_t c, fn_column_result *out) {
   fn_column_moments(dtype, t, eps, centered, s, c, out);
-  if (!is_slow(s, c)) out->rstd = fn_get(dtype, &s->rstd, c);
+  if (!is_slow(s, c))
+    out->rstd = fn_get(dtype, &s->rstd, c);
 }
 
-void fn_column_given(fastnorm_dtype dtype, double eps, const fn_column_stats *s, size_t c,
-                     fn_column_result *out) {
+void fn_column_given(fastnorm_dtype dtype, double eps, const fn_column_stats *s,
+                     size_t c, fn_column_result *out) {
   fn_slow slow;
   out->mean = fn_get(dtype, &s->hi, c);
   out->var = s->var[c];
   out->rstd = fn_get(dtype, &s->rstd, c);
-  if (!is_slow(s, c)) return;
+  if (!is_slow(s, c))
+    return;
   fn_slow_given(out->mean, out->var, eps, &slow);
   out->rstd = fn_slow_rstd(&slow);
 }
@@ -74,7 +77,8 @@ static void apply_span(const fn_kernels *k, fastnorm_dtype dtype, const fn_table
                          .rows = t->rows,
                          .stride = t->stride,
                          .cols = to - from};
-  if (from == to) return;
+  if (from == to)
+    return;
   k->apply_columns(&span, fn_element(dtype, y, i), y_stride,
                    p->centered ? fn_element(dtype, &s->hi, i) : NULL,
                    fn_element(dtype, &s->scale, i), fn_element(dtype, &s->offset, i),
@@ -106,8 +110,10 @@ static void apply_folded(const fn_kernels *k, fastnorm_dtype dtype, const fn_tab
   const size_t element = dtype == FASTNORM_FLOAT32 ? 4 : 8, cols = t->cols;
   const size_t line = 64 / element, total = t->rows * cols;
   size_t fold = FOLD_TO / cols, head = (64 - (uintptr_t)y % 64) % 64 / element;
-  if (fold > line) fold = fold / line * line; /* then a folded row is whole lines */
-  if (head > total) head = total;
+  if (fold > line)
+    fold = fold / line * line; /* then a folded row is whole lines */
+  if (head > total)
+    head = total;
   const size_t width = fold * cols, rows = (total - head) / width;
   const size_t tail = total - head - rows * width;
   const struct {
@@ -119,11 +125,13 @@ static void apply_folded(const fn_kernels *k, fastnorm_dtype dtype, const fn_tab
                            .rows = parts[i].rows,
                            .stride = (ptrdiff_t)width,
                            .cols = parts[i].width};
-    if (part.rows == 0 || part.cols == 0) continue;
+    if (part.rows == 0 || part.cols == 0)
+      continue;
     for (size_t j = 0; j < part.cols; j++) { /* the parameters of element from + j */
       const size_t c = (from + j) % cols;
       fn_set(dtype, &scale, j, fn_get(dtype, &s->scale, c));
-      if (!p->centered) continue;
+      if (!p->centered)
+        continue;
       fn_set(dtype, &hi, j, fn_get(dtype, &s->hi, c));
       fn_set(dtype, &offset, j, fn_get(dtype, &s->offset, c));
     }
@@ -145,7 +153,8 @@ void fn_columns_apply(const fn_kernels *k, fastnorm_dtype dtype, const fn_table 
     return;
   }
   for (size_t c = 0; s->any_slow && c < t->cols; c++) {
-    if (!s->is_slow[c]) continue;
+    if (!s->is_slow[c])
+      continue;
     apply_span(k, dtype, t, y, y_stride, s, p, from, c);
     apply_slow(dtype, t, y, y_stride, s, p, c);
     from = c + 1;

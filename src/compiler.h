@@ -13,9 +13,9 @@
 #endif
 #endif
 
-/* a * b + c written as two operations stays two: a compiler that fuses them, as GCC does
- * by default also for intrinsics, changes bits. Where one rounding is meant, the code says
- * fma. (No effect where -ffp-contract=off is given anyway.) */
+/* a * b + c written as two operations stays two: a compiler that fuses them, as GCC
+ * does by default also for intrinsics, changes bits. Where one rounding is meant, the
+ * code says fma. (No effect where -ffp-contract=off is given anyway.) */
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC optimize("fp-contract=off")
 #else
@@ -25,18 +25,18 @@
 /* Words of the simd vocabulary: inlined even without optimisation, so that no vector
  * wider than the baseline ABI ever crosses a real call. */
 #if defined(__GNUC__)
-#define FN_WORD static inline __attribute__((always_inline, unused))
-#define FN_LIKELY(x) __builtin_expect(!!(x), 1)
-#define FN_ALIGNED(n) __attribute__((aligned(n)))
+#define FN_WORD        static inline __attribute__((always_inline, unused))
+#define FN_LIKELY(x)   __builtin_expect(!!(x), 1)
+#define FN_ALIGNED(n)  __attribute__((aligned(n)))
 #define FN_PREFETCH(p) __builtin_prefetch(p)
 #else
-#define FN_WORD static inline
+#define FN_WORD      static inline
 #define FN_LIKELY(x) (x)
 #define FN_ALIGNED(n)
 #define FN_PREFETCH(p) ((void)(p))
 #endif
 
 #define FN_CAT_(a, b, c) a##_##b##_##c
-#define FN_CAT(a, b, c) FN_CAT_(a, b, c)
+#define FN_CAT(a, b, c)  FN_CAT_(a, b, c)
 
 #endif

@@ -18,8 +18,14 @@ bool fn_cpu_has_avx512(void) {
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
 #else
-bool fn_cpu_has_avx2(void) { return false; }
-bool fn_cpu_has_avx512(void) { return false; }
+bool fn_cpu_has_avx2(void) {
+  return false;
+}
+bool fn_cpu_has_avx512(void) {
+  return false;
+}
 #endif
 
-bool fn_cpu_any(void) { return true; }
+bool fn_cpu_any(void) {
+  return true;
+}

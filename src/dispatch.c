@@ -2,8 +2,8 @@
  * SPDX-License-Identifier: MIT
  *
  * One immutable table per instruction set and one atomic pointer to the one in use. The
- * first use resolves it; two threads that do so at once find the same answer, so no lock
- * is needed and nobody ever sees a table half chosen. */
+ * first use resolves it; two threads that do so at once find the same answer, so no
+ * lock is needed and nobody ever sees a table half chosen. */
 #include "dispatch.h"
 
 #include <stdatomic.h>
@@ -33,22 +33,27 @@ static const size_t count = sizeof(candidates) / sizeof(candidates[0]);
 
 static _Atomic(const fn_isa *) in_use;
 
-/* The supported set of this name, or the best if name is NULL; NULL if there is none. */
+/* The supported set of this name, or the best if name is NULL; NULL if there is none.
+ * */
 static const fn_isa *find(const char *name) {
   for (size_t i = 0; i < count; i++)
-    if ((!name || strcmp(name, candidates[i].isa->name) == 0) && candidates[i].supported())
+    if ((!name || strcmp(name, candidates[i].isa->name) == 0) &&
+        candidates[i].supported())
       return candidates[i].isa;
   return NULL;
 }
 
 static const fn_isa *current(void) {
   const fn_isa *isa = atomic_load_explicit(&in_use, memory_order_acquire);
-  if (FN_LIKELY(isa != NULL)) return isa;
+  if (FN_LIKELY(isa != NULL))
+    return isa;
   const char *name = getenv("FASTNORM_ISA");
   const fn_isa *found = find(name && name[0] ? name : NULL);
-  if (!found) return NULL;
+  if (!found)
+    return NULL;
   /* Whoever called fastnorm_set_isa() in the meantime wins. */
-  if (atomic_compare_exchange_strong(&in_use, &isa, found)) isa = found;
+  if (atomic_compare_exchange_strong(&in_use, &isa, found))
+    isa = found;
   return isa;
 }
 
@@ -64,13 +69,15 @@ const char *fastnorm_isa(void) {
 
 const char *fastnorm_isa_name(size_t index) {
   for (size_t i = 0; i < count; i++)
-    if (candidates[i].supported() && index-- == 0) return candidates[i].isa->name;
+    if (candidates[i].supported() && index-- == 0)
+      return candidates[i].isa->name;
   return NULL;
 }
 
 fastnorm_status fastnorm_set_isa(const char *name) {
   const fn_isa *isa = find(name);
-  if (!isa) return FASTNORM_ERROR_ISA;
+  if (!isa)
+    return FASTNORM_ERROR_ISA;
   atomic_store_explicit(&in_use, isa, memory_order_release);
   return FASTNORM_OK;
 }

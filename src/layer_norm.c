@@ -7,7 +7,9 @@ fastnorm_status fastnorm_layer_norm(const fastnorm_layer_norm_args *callers) {
   fastnorm_layer_norm_args args;
   fn_rows_work work;
   fastnorm_status s = fn_read_args(&args, sizeof(args), sizeof(args), callers);
-  if (s == FASTNORM_OK) s = fn_rows_check(&args, true, &work);
-  if (s == FASTNORM_OK && work.rows > 0) fn_rows_run(&work, &args.exec);
+  if (s == FASTNORM_OK)
+    s = fn_rows_check(&args, true, &work);
+  if (s == FASTNORM_OK && work.rows > 0)
+    fn_rows_run(&work, &args.exec);
   return s;
 }

@@ -11,7 +11,9 @@ typedef struct moments_work {
   double *mean, *m2;
 } moments_work;
 
-static double scaled_m2(const fn_slow *slow, double n) { return fn_slow_var(slow) * n; }
+static double scaled_m2(const fn_slow *slow, double n) {
+  return fn_slow_var(slow) * n;
+}
 
 static void store_runs(const moments_work *w, size_t first, size_t rows,
                        const fn_group_stats *s) {
@@ -66,8 +68,10 @@ fastnorm_status fastnorm_moments(const fastnorm_moments_args *callers) {
   fastnorm_moments_args args;
   moments_work w;
   fastnorm_status s = fn_read_args(&args, sizeof(args), sizeof(args), callers);
-  if (s == FASTNORM_OK) s = fn_channels_read(&args, &w.a);
-  if (s != FASTNORM_OK || w.a.batch == 0) return s;
+  if (s == FASTNORM_OK)
+    s = fn_channels_read(&args, &w.a);
+  if (s != FASTNORM_OK || w.a.batch == 0)
+    return s;
   const size_t n = args.channels;
   const fn_array x = {
       args.x, {args.batch, n, args.spatial}, {w.a.stride, w.a.channel_stride, 1}};
@@ -76,13 +80,15 @@ fastnorm_status fastnorm_moments(const fastnorm_moments_args *callers) {
   s = fn_check_array(&x, fn_dtype_size(args.dtype), false);
   for (int i = 0; i < 2 && s == FASTNORM_OK; i++)
     s = fn_check_array(&out[i], sizeof(double), true);
-  if (s != FASTNORM_OK) return s;
+  if (s != FASTNORM_OK)
+    return s;
   if (fn_overlap_bytes(&out[0], sizeof(double), &out[1], sizeof(double)) ||
       fn_overlap_bytes(&out[0], sizeof(double), &x, fn_dtype_size(args.dtype)) ||
       fn_overlap_bytes(&out[1], sizeof(double), &x, fn_dtype_size(args.dtype)))
     return FASTNORM_ERROR_OVERLAP;
   w.a.kernels = fn_dispatch(args.dtype);
-  if (!w.a.kernels) return FASTNORM_ERROR_ISA;
+  if (!w.a.kernels)
+    return FASTNORM_ERROR_ISA;
   w.mean = args.mean, w.m2 = args.m2;
   const size_t need = fn_channels_scratch(&w.a);
   w.a.scratch = need > 0 && args.scratch_size >= need ? args.scratch : NULL;
@@ -93,8 +99,8 @@ fastnorm_status fastnorm_moments(const fastnorm_moments_args *callers) {
   } else {
     const size_t group = fn_channels_group(&w.a);
     fn_parallel_for(&args.exec, (n + group - 1) / group,
-                    args.batch * n * args.spatial * fn_dtype_size(args.dtype), group_task,
-                    &w);
+                    args.batch * n * args.spatial * fn_dtype_size(args.dtype),
+                    group_task, &w);
   }
   return FASTNORM_OK;
 }
@@ -102,18 +108,23 @@ fastnorm_status fastnorm_moments(const fastnorm_moments_args *callers) {
 size_t fastnorm_moments_scratch(const fastnorm_moments_args *callers) {
   fastnorm_moments_args args;
   fn_channels a;
-  if (fn_read_args(&args, sizeof(args), sizeof(args), callers) != FASTNORM_OK) return 0;
+  if (fn_read_args(&args, sizeof(args), sizeof(args), callers) != FASTNORM_OK)
+    return 0;
   return fn_channels_read(&args, &a) == FASTNORM_OK ? fn_channels_scratch(&a) : 0;
 }
 
 fastnorm_status fastnorm_moments_merge(size_t channels, uint64_t *count, double *mean,
                                        double *m2, uint64_t other_count,
-                                       const double *other_mean, const double *other_m2) {
-  if (!count) return FASTNORM_ERROR_NULL;
+                                       const double *other_mean,
+                                       const double *other_m2) {
+  if (!count)
+    return FASTNORM_ERROR_NULL;
   if (channels > 0 && (!mean || !m2 || !other_mean || !other_m2))
     return FASTNORM_ERROR_NULL;
-  if (other_count > UINT64_MAX - *count) return FASTNORM_ERROR_SHAPE;
-  if (other_count == 0) return FASTNORM_OK;
+  if (other_count > UINT64_MAX - *count)
+    return FASTNORM_ERROR_SHAPE;
+  if (other_count == 0)
+    return FASTNORM_OK;
   const double a = (double)*count, b = (double)other_count, n = a + b;
   for (size_t c = 0; c < channels; c++) {
     if (*count == 0) {

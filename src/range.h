@@ -8,15 +8,15 @@
 #ifndef FN_RANGE_H
 #define FN_RANGE_H
 
-#define f32_SQ_MAX 0x1p120
-#define f32_VAR_MIN 0x1p-75
+#define f32_SQ_MAX    0x1p120
+#define f32_VAR_MIN   0x1p-75
 #define f32_SCALE_MAX 0x1p60
 #define f32_SCALE_MIN 0x1p-60
-#define f32_MEAN_MAX 0x1p60
-#define f64_SQ_MAX 0x1p1000
-#define f64_VAR_MIN 0x1p-900
+#define f32_MEAN_MAX  0x1p60
+#define f64_SQ_MAX    0x1p1000
+#define f64_VAR_MIN   0x1p-900
 #define f64_SCALE_MAX 0x1p500
 #define f64_SCALE_MIN 0x1p-500
-#define f64_MEAN_MAX 0x1p500
+#define f64_MEAN_MAX  0x1p500
 
 #endif

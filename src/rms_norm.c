@@ -7,7 +7,8 @@ fastnorm_status fastnorm_rms_norm(const fastnorm_rms_norm_args *callers) {
   fastnorm_rms_norm_args args;
   fn_rows_work work;
   fastnorm_status s = fn_read_args(&args, sizeof(args), sizeof(args), callers);
-  if (s != FASTNORM_OK) return s;
+  if (s != FASTNORM_OK)
+    return s;
   const fastnorm_layer_norm_args layer = {.size = sizeof(layer),
                                           .dtype = args.dtype,
                                           .x = args.x,
@@ -22,6 +23,7 @@ fastnorm_status fastnorm_rms_norm(const fastnorm_rms_norm_args *callers) {
                                           .eps = args.eps,
                                           .exec = args.exec};
   s = fn_rows_check(&layer, false, &work);
-  if (s == FASTNORM_OK && work.rows > 0) fn_rows_run(&work, &args.exec);
+  if (s == FASTNORM_OK && work.rows > 0)
+    fn_rows_run(&work, &args.exec);
   return s;
 }

@@ -22,13 +22,18 @@ fastnorm_status fn_rows_check(const fastnorm_layer_norm_args *args, bool centere
   const double initial = centered ? 1e-5 : element == 4 ? 0x1p-23 : 0x1p-52;
   size_t count, row;
   double eps;
-  if (element == 0) return FASTNORM_ERROR_DTYPE;
+  if (element == 0)
+    return FASTNORM_ERROR_DTYPE;
   fastnorm_status s = fn_read_eps(args->eps, initial, &eps);
-  if (s != FASTNORM_OK) return s;
-  if (args->exec.num_threads < 0) return FASTNORM_ERROR_THREADS;
-  if (!fn_count(shape, element, &count)) return FASTNORM_ERROR_SHAPE;
+  if (s != FASTNORM_OK)
+    return s;
+  if (args->exec.num_threads < 0)
+    return FASTNORM_ERROR_THREADS;
+  if (!fn_count(shape, element, &count))
+    return FASTNORM_ERROR_SHAPE;
   *work = (fn_rows_work){.rows = 0};
-  if (count == 0) return FASTNORM_OK;
+  if (count == 0)
+    return FASTNORM_OK;
   row = args->cols * inner;
   const ptrdiff_t x_stride = args->x_stride ? args->x_stride : (ptrdiff_t)row;
   const ptrdiff_t y_stride = args->y_stride ? args->y_stride : (ptrdiff_t)row;
@@ -42,9 +47,11 @@ fastnorm_status fn_rows_check(const fastnorm_layer_norm_args *args, bool centere
       {args->rstd, {1, args->rows, inner}, {0, in, 1}},
   };
   s = fn_check_arrays(arrays, 3, 2, element);
-  if (s != FASTNORM_OK) return s;
+  if (s != FASTNORM_OK)
+    return s;
   const fn_kernels *kernels = fn_dispatch(args->dtype);
-  if (!kernels) return FASTNORM_ERROR_ISA;
+  if (!kernels)
+    return FASTNORM_ERROR_ISA;
   *work = (fn_rows_work){.kernels = kernels,
                          .dtype = args->dtype,
                          .x = args->x,
@@ -60,8 +67,8 @@ fastnorm_status fn_rows_check(const fastnorm_layer_norm_args *args, bool centere
                          .y_stride = y_stride,
                          .eps = eps,
                          .centered = centered,
-                         .stream = count * element >= FN_STREAM_BYTES &&
-                                   args->x != args->y};
+                         .stream =
+                             count * element >= FN_STREAM_BYTES && args->x != args->y};
   return FASTNORM_OK;
 }
 
@@ -76,11 +83,10 @@ static void apply_mixed(const fn_rows_work *w, const fn_runs *g, void *y,
     if (s->is_slow[r])
       fn_slow_apply(w->dtype, &one, out, 0, &s->slow[r], w->weight, w->bias, 1);
     else
-      w->kernels->apply_runs(&one, out, 0, 0,
-                             w->centered ? fn_element(w->dtype, &s->hi, i) : NULL,
-                             fn_element(w->dtype, scale, i),
-                             fn_element(w->dtype, offset, i), w->weight, w->bias,
-                             false);
+      w->kernels->apply_runs(
+          &one, out, 0, 0, w->centered ? fn_element(w->dtype, &s->hi, i) : NULL,
+          fn_element(w->dtype, scale, i), fn_element(w->dtype, offset, i), w->weight,
+          w->bias, false);
   }
 }
 
@@ -108,16 +114,15 @@ typedef struct group_state {
 static void group_stats(const fn_rows_work *w, size_t first, size_t rows,
                         group_state *state) {
   state->first = first;
-  state->g =
-      (fn_runs){.x = fn_element(w->dtype, w->x, (ptrdiff_t)first * w->x_stride),
-                .rows = rows,
-                .row_stride = w->x_stride,
-                .segs = 1,
-                .len = w->cols};
+  state->g = (fn_runs){.x = fn_element(w->dtype, w->x, (ptrdiff_t)first * w->x_stride),
+                       .rows = rows,
+                       .row_stride = w->x_stride,
+                       .segs = 1,
+                       .len = w->cols};
   fn_runs_stats(w->kernels, w->dtype, &state->g, w->eps, w->centered, &state->s);
   w->kernels->affine(rows, state->s.var, w->eps, NULL,
-                     w->centered ? &state->s.lo : NULL, NULL, NULL, NULL,
-                     &state->scale, w->centered ? &state->offset : NULL);
+                     w->centered ? &state->s.lo : NULL, NULL, NULL, NULL, &state->scale,
+                     w->centered ? &state->offset : NULL);
 }
 
 static void group_apply(const fn_rows_work *w, const group_state *state) {
@@ -127,7 +132,8 @@ static void group_apply(const fn_rows_work *w, const group_state *state) {
     apply_mixed(w, &state->g, y, s, &state->scale, &state->offset);
   else
     w->kernels->apply_runs(&state->g, y, w->y_stride, 0, w->centered ? &s->hi : NULL,
-                           &state->scale, &state->offset, w->weight, w->bias, w->stream);
+                           &state->scale, &state->offset, w->weight, w->bias,
+                           w->stream);
   if (w->mean || w->rstd)
     write_stats(w, state->first, state->g.rows, s, &state->scale);
 }
@@ -161,7 +167,8 @@ static void rows_task(void *context, size_t index) {
   }
 }
 
-/* inner > 1: the columns of a table [cols, inner] per row, a block of them at a time. */
+/* inner > 1: the columns of a table [cols, inner] per row, a block of them at a time.
+ * */
 static size_t column_block(const fn_rows_work *w) {
   return fn_column_block(w->cols, w->inner, w->dtype);
 }
@@ -188,8 +195,10 @@ static void columns_task(void *context, size_t index) {
   for (size_t i = 0; (w->mean || w->rstd) && i < t.cols; i++) {
     fn_column_result column;
     fn_column_read(w->dtype, &t, w->eps, w->centered, &s, i, &column);
-    if (w->mean) fn_set(w->dtype, w->mean, r * w->inner + c + i, column.mean);
-    if (w->rstd) fn_set(w->dtype, w->rstd, r * w->inner + c + i, column.rstd);
+    if (w->mean)
+      fn_set(w->dtype, w->mean, r * w->inner + c + i, column.mean);
+    if (w->rstd)
+      fn_set(w->dtype, w->rstd, r * w->inner + c + i, column.rstd);
   }
   fn_columns_apply(w->kernels, w->dtype, &t,
                    fn_element(w->dtype, w->y, row * w->y_stride + from), inner, &s, &p);

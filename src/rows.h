@@ -6,8 +6,9 @@
 #include "fastnorm.h"
 #include "kernels.h"
 
-/* Both norms: y = (x - mean) * rstd * weight + bias over the cols of [rows, cols, inner],
- * with mean 0 and no bias if not centered. Arguments are checked, extents not 0. */
+/* Both norms: y = (x - mean) * rstd * weight + bias over the cols of [rows, cols,
+ * inner], with mean 0 and no bias if not centered. Arguments are checked, extents not
+ * 0. */
 typedef struct fn_rows_work {
   const fn_kernels *kernels;
   fastnorm_dtype dtype;

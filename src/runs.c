@@ -103,7 +103,8 @@ void fn_runs_finish(const fn_kernels *k, fastnorm_dtype dtype, const fn_runs *g,
 
 void fn_runs_stats(const fn_kernels *k, fastnorm_dtype dtype, const fn_runs *g,
                    double eps, bool centered, fn_group_stats *s) {
-  if (centered) k->shift_runs(g, &s->shift);
+  if (centered)
+    k->shift_runs(g, &s->shift);
   sums(k, dtype, g, centered ? &s->shift : NULL, s->sum, s->sq);
   fn_runs_finish(k, dtype, g, eps, centered, s);
 }

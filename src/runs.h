@@ -16,13 +16,14 @@ typedef union fn_group_array {
 typedef struct fn_group_stats {
   fn_group_array shift, hi, lo;
   double sum[FN_GROUP], sq[FN_GROUP], var[FN_GROUP];
-  bool any_slow;           /* if false, the next two are not set */
-  bool is_slow[FN_GROUP];  /* this run is in slow[], not in hi, lo, var */
+  bool any_slow;          /* if false, the next two are not set */
+  bool is_slow[FN_GROUP]; /* this run is in slow[], not in hi, lo, var */
   fn_slow slow[FN_GROUP];
 } fn_group_stats;
 
 /* Elements of a run are summed in chunks of this many at most, and the chunks' sums
- * added with compensation; also the grain of work where one run is shared by threads. */
+ * added with compensation; also the grain of work where one run is shared by threads.
+ * */
 #define FN_RUN_CHUNK 16384
 
 /* The sub-run of run r that is its chunk number i. */
@@ -33,7 +34,8 @@ fn_runs fn_run_chunk(const fn_runs *g, fastnorm_dtype dtype, size_t r, size_t i)
 fn_runs fn_run_alone(const fn_runs *g, fastnorm_dtype dtype, size_t r);
 void *fn_element(fastnorm_dtype dtype, const void *p, ptrdiff_t i);
 
-/* Moments of runs (at most FN_GROUP), about their means or, if not centered, about 0. */
+/* Moments of runs (at most FN_GROUP), about their means or, if not centered, about 0.
+ * */
 void fn_runs_stats(const fn_kernels *k, fastnorm_dtype dtype, const fn_runs *g,
                    double eps, bool centered, fn_group_stats *s);
 

@@ -14,7 +14,8 @@ static bool mean_is_safe(fastnorm_dtype dtype, double mean) {
 static bool scale_is_safe(fastnorm_dtype dtype, double scale) {
   const bool f32 = dtype == FASTNORM_FLOAT32;
   const double size = fabs(scale);
-  if (size <= 0.0) return true; /* a weight of zero is harmless */
+  if (size <= 0.0)
+    return true; /* a weight of zero is harmless */
   return size <= (f32 ? f32_SCALE_MAX : f64_SCALE_MAX) &&
          size >= (f32 ? f32_SCALE_MIN : f64_SCALE_MIN);
 }

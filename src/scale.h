@@ -9,7 +9,7 @@
 typedef struct fn_scale_input {
   size_t n;
   double eps;
-  bool given;         /* mean and variance came from the caller: lo is not used, and hi may
+  bool given; /* mean and variance came from the caller: lo is not used, and hi may
                          be any number */
   const void *hi, *lo; /* hi == NULL: not centered */
   const double *var;

@@ -1,5 +1,5 @@
-/* slow.c - the rows whose numbers leave the range of plain arithmetic, in scaled double.
- * SPDX-License-Identifier: MIT
+/* slow.c - the rows whose numbers leave the range of plain arithmetic, in scaled
+ * double. SPDX-License-Identifier: MIT
  *
  * Scaling by a power of two is exact, so a row near the ends of the range of the dtype
  * is moved to the middle of the range of double, and there a corrected two-pass with
@@ -40,10 +40,10 @@ static const void *segment(fastnorm_dtype dtype, const void *x, ptrdiff_t stride
 
 /* One walk over the run, for the three questions below. */
 typedef struct walk {
-  double largest;  /* of the finite magnitudes */
-  bool finite;     /* all of them */
-  bool constant;   /* all equal to the first */
-  fn_sum sum, sq;  /* of X - origin, scaled */
+  double largest; /* of the finite magnitudes */
+  bool finite;    /* all of them */
+  bool constant;  /* all equal to the first */
+  fn_sum sum, sq; /* of X - origin, scaled */
 } walk;
 
 static void survey(fastnorm_dtype dtype, const fn_runs *g, walk *w) {
@@ -77,11 +77,13 @@ static void deviations(fastnorm_dtype dtype, const fn_runs *g, factor f, double 
 
 static int exponent_of(double x) {
   int e = 0;
-  if (x > 0.0) frexp(x, &e);
+  if (x > 0.0)
+    frexp(x, &e);
   return e;
 }
 
-/* eps on the scale of X squared, and the reciprocal root as a number and its exponent. */
+/* eps on the scale of X squared, and the reciprocal root as a number and its exponent.
+ * */
 static void set_rstd(fn_slow *s, double eps) {
   int e;
   if (s->var <= 0.0 && s->var >= 0.0) { /* eps alone, which scaled might be 0 or Inf */
@@ -91,8 +93,10 @@ static void set_rstd(fn_slow *s, double eps) {
   }
   const double t = s->var + ldexp(eps, -2 * s->exponent);
   double m = frexp(t, &e);
-  if (!(t <= 1.7976931348623157e308)) e = 0; /* frexp leaves it open for NaN and Inf */
-  if (e % 2 != 0) m *= 2.0, e -= 1;
+  if (!(t <= 1.7976931348623157e308))
+    e = 0; /* frexp leaves it open for NaN and Inf */
+  if (e % 2 != 0)
+    m *= 2.0, e -= 1;
   s->rstd = m > 0.0 || m < 0.0 || m != m ? 1.0 / sqrt(m) : 0.0;
   s->rstd_exponent = -e / 2;
 }
@@ -117,7 +121,8 @@ void fn_slow_stats(fastnorm_dtype dtype, const fn_runs *g, double eps, bool cent
     const double sum = fn_sum_value(&w.sum);
     s->lo = sum / n;
     s->var = fma(-sum, s->lo, fn_sum_value(&w.sq)) / n;
-    if (s->var < 0.0) s->var = 0.0;
+    if (s->var < 0.0)
+      s->var = 0.0;
   } else {
     deviations(dtype, g, f, 0.0, &w);
     s->var = fn_sum_value(&w.sq) / n;
@@ -127,7 +132,8 @@ void fn_slow_stats(fastnorm_dtype dtype, const fn_runs *g, double eps, bool cent
 
 void fn_slow_given(double mean, double var, double eps, fn_slow *s) {
   int e = exponent_of(fabs(mean));
-  if (!(fabs(mean) <= 1.7976931348623157e308)) e = 0;
+  if (!(fabs(mean) <= 1.7976931348623157e308))
+    e = 0;
   /* X = x / 4 keeps x - mean of two huge numbers within range. */
   *s = (fn_slow){.exponent = e > 1000 ? 2 : 0, .var = var};
   const factor f = power(-s->exponent);
@@ -136,8 +142,12 @@ void fn_slow_given(double mean, double var, double eps, fn_slow *s) {
   set_rstd(s, eps);
 }
 
-double fn_slow_mean(const fn_slow *s) { return ldexp(s->hi + s->lo, s->exponent); }
-double fn_slow_var(const fn_slow *s) { return ldexp(s->var, 2 * s->exponent); }
+double fn_slow_mean(const fn_slow *s) {
+  return ldexp(s->hi + s->lo, s->exponent);
+}
+double fn_slow_var(const fn_slow *s) {
+  return ldexp(s->var, 2 * s->exponent);
+}
 double fn_slow_rstd(const fn_slow *s) {
   return ldexp(s->rstd, s->rstd_exponent - s->exponent);
 }
@@ -155,7 +165,8 @@ void fn_slow_apply(fastnorm_dtype dtype, const fn_runs *g, void *y,
       int e = 0;
       const double w = weight ? frexp(fn_get(dtype, weight, k), &e) : 1.0;
       double t = ((x - s->hi) - s->lo) * s->rstd * w;
-      if (e + s->rstd_exponent != 0) t = ldexp(t, e + s->rstd_exponent);
+      if (e + s->rstd_exponent != 0)
+        t = ldexp(t, e + s->rstd_exponent);
       fn_set(dtype, out, i, bias ? t + fn_get(dtype, bias, k) : t);
     }
   }

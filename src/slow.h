@@ -1,5 +1,5 @@
-/* slow.h - the rows whose numbers leave the range of plain arithmetic, in scaled double.
- * SPDX-License-Identifier: MIT
+/* slow.h - the rows whose numbers leave the range of plain arithmetic, in scaled
+ * double. SPDX-License-Identifier: MIT
  *
  * Scalar, and the same code on every instruction set: such rows are rare. */
 #ifndef FN_SLOW_H
@@ -33,7 +33,8 @@ double fn_slow_var(const fn_slow *s);
 double fn_slow_rstd(const fn_slow *s);
 
 /* y = (X - mean) * rstd * weight + bias over run 0 of g. Element i of the run (counted
- * through its segments) uses weight[i * step] and bias[i * step]; either may be NULL. */
+ * through its segments) uses weight[i * step] and bias[i * step]; either may be NULL.
+ * */
 void fn_slow_apply(fastnorm_dtype dtype, const fn_runs *g, void *y,
                    ptrdiff_t y_seg_stride, const fn_slow *s, const void *weight,
                    const void *bias, size_t step);

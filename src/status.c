@@ -2,32 +2,40 @@
  * SPDX-License-Identifier: MIT */
 #include "fastnorm.h"
 
-const char *fastnorm_version(void) { return FASTNORM_VERSION_STRING; }
+const char *fastnorm_version(void) {
+  return FASTNORM_VERSION_STRING;
+}
 
 const char *fastnorm_strerror(fastnorm_status status) {
   switch (status) {
-    case FASTNORM_OK: return "success";
-    case FASTNORM_ERROR_ARGS:
-      return "args is NULL, or its size is not one that this library knows";
-    case FASTNORM_ERROR_DTYPE: return "dtype is not a fastnorm_dtype";
-    case FASTNORM_ERROR_NULL: return "a required pointer is NULL";
-    case FASTNORM_ERROR_SHAPE: return "the extents exceed the address space";
-    case FASTNORM_ERROR_STRIDE:
-      return "elements of an output overlap, or the channels of a table are not adjacent";
-    case FASTNORM_ERROR_ALIGNMENT: return "a pointer is not aligned to its element";
-    case FASTNORM_ERROR_OVERLAP:
-      return "an output overlaps an input or another output";
-    case FASTNORM_ERROR_EPS:
-      return "eps is neither a finite number >= 0 nor FASTNORM_EPS_ZERO";
-    case FASTNORM_ERROR_MOMENTUM:
-      return "momentum is neither in (0, 1] nor FASTNORM_MOMENTUM_CUMULATIVE";
-    case FASTNORM_ERROR_RUNNING:
-      return "running_mean and running_var must come together, and inference needs them";
-    case FASTNORM_ERROR_COUNT:
-      return "training needs more than one value per channel";
-    case FASTNORM_ERROR_ISA:
-      return "the instruction set is unknown or not supported by this CPU";
-    case FASTNORM_ERROR_THREADS: return "the number of threads is negative";
+  case FASTNORM_OK:
+    return "success";
+  case FASTNORM_ERROR_ARGS:
+    return "args is NULL, or its size is not one that this library knows";
+  case FASTNORM_ERROR_DTYPE:
+    return "dtype is not a fastnorm_dtype";
+  case FASTNORM_ERROR_NULL:
+    return "a required pointer is NULL";
+  case FASTNORM_ERROR_SHAPE:
+    return "the extents exceed the address space";
+  case FASTNORM_ERROR_STRIDE:
+    return "elements of an output overlap, or the channels of a table are not adjacent";
+  case FASTNORM_ERROR_ALIGNMENT:
+    return "a pointer is not aligned to its element";
+  case FASTNORM_ERROR_OVERLAP:
+    return "an output overlaps an input or another output";
+  case FASTNORM_ERROR_EPS:
+    return "eps is neither a finite number >= 0 nor FASTNORM_EPS_ZERO";
+  case FASTNORM_ERROR_MOMENTUM:
+    return "momentum is neither in (0, 1] nor FASTNORM_MOMENTUM_CUMULATIVE";
+  case FASTNORM_ERROR_RUNNING:
+    return "running_mean and running_var must come together, and inference needs them";
+  case FASTNORM_ERROR_COUNT:
+    return "training needs more than one value per channel";
+  case FASTNORM_ERROR_ISA:
+    return "the instruction set is unknown or not supported by this CPU";
+  case FASTNORM_ERROR_THREADS:
+    return "the number of threads is negative";
   }
   return "unknown status";
 }

@@ -1,9 +1,9 @@
 /* sum.h - a compensated sum of doubles.
  * SPDX-License-Identifier: MIT
  *
- * Knuth's TwoSum (The Art of Computer Programming, volume 2, section 4.2.2) recovers the
- * rounding of each addition exactly; the roundings are summed beside the sum. NaN and
- * Inf come out as the plain sum would give them. */
+ * Knuth's TwoSum (The Art of Computer Programming, volume 2, section 4.2.2) recovers
+ * the rounding of each addition exactly; the roundings are summed beside the sum. NaN
+ * and Inf come out as the plain sum would give them. */
 #ifndef FN_SUM_H
 #define FN_SUM_H
 

@@ -15,9 +15,9 @@
  * worth waking, and keeps small work on the caller. `exec` is never NULL, and its
  * num_threads is not negative: the operation has checked it.
  *
- * Which thread runs which piece is not defined; so pieces must be cut by shape alone and
- * write disjoint memory. A task may not block. If it calls back into this function, that
- * call runs on its own thread alone. */
+ * Which thread runs which piece is not defined; so pieces must be cut by shape alone
+ * and write disjoint memory. A task may not block. If it calls back into this function,
+ * that call runs on its own thread alone. */
 void fn_parallel_for(const fastnorm_exec *exec, size_t count, size_t bytes,
                      fastnorm_task task, void *context);
 

@@ -12,87 +12,92 @@ typedef struct {
 } f64_vec;
 
 /* `expression` of each of the four registers. */
-#define FN_EACH(T, F) (T##_vec){F(a), F(b), F(c), F(d)}
+#define FN_EACH(T, F)                                                                  \
+  (T##_vec) {                                                                          \
+    F(a), F(b), F(c), F(d)                                                             \
+  }
 
-#define FN_MAP(T, R, S)                                                               \
-  FN_WORD T##_vec T##_splat(S x) {                                                    \
-    const T##_reg v = _mm256_set1_##R(x);                                             \
-    return (T##_vec){v, v, v, v};                                                     \
-  }                                                                                   \
-  FN_WORD T##_vec T##_load(const S *p) {                                              \
-    return (T##_vec){_mm256_loadu_##R(p), _mm256_loadu_##R(p + T##_REG),              \
-                     _mm256_loadu_##R(p + 2 * T##_REG),                               \
-                     _mm256_loadu_##R(p + 3 * T##_REG)};                              \
-  }                                                                                   \
-  FN_WORD void T##_store(S *p, T##_vec x) {                                           \
-    _mm256_storeu_##R(p, x.a);                                                        \
-    _mm256_storeu_##R(p + T##_REG, x.b);                                              \
-    _mm256_storeu_##R(p + 2 * T##_REG, x.c);                                          \
-    _mm256_storeu_##R(p + 3 * T##_REG, x.d);                                          \
-  }                                                                                   \
-  FN_WORD T##_vec T##_add(T##_vec x, T##_vec y) {                                     \
-    return (T##_vec){_mm256_add_##R(x.a, y.a), _mm256_add_##R(x.b, y.b),              \
-                     _mm256_add_##R(x.c, y.c), _mm256_add_##R(x.d, y.d)};             \
-  }                                                                                   \
-  FN_WORD T##_vec T##_sub(T##_vec x, T##_vec y) {                                     \
-    return (T##_vec){_mm256_sub_##R(x.a, y.a), _mm256_sub_##R(x.b, y.b),              \
-                     _mm256_sub_##R(x.c, y.c), _mm256_sub_##R(x.d, y.d)};             \
-  }                                                                                   \
-  FN_WORD T##_vec T##_mul(T##_vec x, T##_vec y) {                                     \
-    return (T##_vec){_mm256_mul_##R(x.a, y.a), _mm256_mul_##R(x.b, y.b),              \
-                     _mm256_mul_##R(x.c, y.c), _mm256_mul_##R(x.d, y.d)};             \
-  }                                                                                   \
-  FN_WORD T##_vec T##_fma(T##_vec x, T##_vec y, T##_vec z) {                          \
+#define FN_MAP(T, R, S)                                                                \
+  FN_WORD T##_vec T##_splat(S x) {                                                     \
+    const T##_reg v = _mm256_set1_##R(x);                                              \
+    return (T##_vec){v, v, v, v};                                                      \
+  }                                                                                    \
+  FN_WORD T##_vec T##_load(const S *p) {                                               \
+    return (T##_vec){_mm256_loadu_##R(p), _mm256_loadu_##R(p + T##_REG),               \
+                     _mm256_loadu_##R(p + 2 * T##_REG),                                \
+                     _mm256_loadu_##R(p + 3 * T##_REG)};                               \
+  }                                                                                    \
+  FN_WORD void T##_store(S *p, T##_vec x) {                                            \
+    _mm256_storeu_##R(p, x.a);                                                         \
+    _mm256_storeu_##R(p + T##_REG, x.b);                                               \
+    _mm256_storeu_##R(p + 2 * T##_REG, x.c);                                           \
+    _mm256_storeu_##R(p + 3 * T##_REG, x.d);                                           \
+  }                                                                                    \
+  FN_WORD T##_vec T##_add(T##_vec x, T##_vec y) {                                      \
+    return (T##_vec){_mm256_add_##R(x.a, y.a), _mm256_add_##R(x.b, y.b),               \
+                     _mm256_add_##R(x.c, y.c), _mm256_add_##R(x.d, y.d)};              \
+  }                                                                                    \
+  FN_WORD T##_vec T##_sub(T##_vec x, T##_vec y) {                                      \
+    return (T##_vec){_mm256_sub_##R(x.a, y.a), _mm256_sub_##R(x.b, y.b),               \
+                     _mm256_sub_##R(x.c, y.c), _mm256_sub_##R(x.d, y.d)};              \
+  }                                                                                    \
+  FN_WORD T##_vec T##_mul(T##_vec x, T##_vec y) {                                      \
+    return (T##_vec){_mm256_mul_##R(x.a, y.a), _mm256_mul_##R(x.b, y.b),               \
+                     _mm256_mul_##R(x.c, y.c), _mm256_mul_##R(x.d, y.d)};              \
+  }                                                                                    \
+  FN_WORD T##_vec T##_fma(T##_vec x, T##_vec y, T##_vec z) {                           \
     return (T##_vec){_mm256_fmadd_##R(x.a, y.a, z.a), _mm256_fmadd_##R(x.b, y.b, z.b), \
-                     _mm256_fmadd_##R(x.c, y.c, z.c), _mm256_fmadd_##R(x.d, y.d, z.d)}; \
-  }                                                                                   \
-  FN_WORD T##_reg T##_partial(const S *p, size_t n, size_t from, T##_reg fill) {      \
-    const __m256i m = T##_mask(n, from);                                              \
-    const S *q = n > from ? p + from : p; /* all lanes masked: nothing is read */     \
-    return _mm256_blendv_##R(fill, _mm256_maskload_##R(q, m), T##_from_mask(m));      \
-  }                                                                                   \
-  FN_WORD T##_vec T##_load_partial_or(const S *p, size_t n, T##_vec f) {              \
-    return (T##_vec){T##_partial(p, n, 0, f.a), T##_partial(p, n, T##_REG, f.b),      \
-                     T##_partial(p, n, 2 * T##_REG, f.c),                             \
-                     T##_partial(p, n, 3 * T##_REG, f.d)};                            \
-  }                                                                                   \
-  FN_WORD void T##_store_partial(S *p, size_t n, T##_vec x) {                         \
-    const T##_reg r[4] = {x.a, x.b, x.c, x.d};                                        \
-    for (size_t k = 0; k < 4 && n > k * T##_REG; k++)                                 \
-      _mm256_maskstore_##R(p + k * T##_REG, T##_mask(n, k * T##_REG), r[k]);          \
-  }                                                                                   \
-  FN_WORD void T##_stream(S *p, T##_vec x) {                                          \
-    _mm256_stream_##R(p, x.a);                                                        \
-    _mm256_stream_##R(p + T##_REG, x.b);                                              \
-    _mm256_stream_##R(p + 2 * T##_REG, x.c);                                          \
-    _mm256_stream_##R(p + 3 * T##_REG, x.d);                                          \
-  }                                                                                   \
-  FN_WORD T##_vec T##_splat2(S x, S y) {                                              \
-    const T##_reg v = _mm256_set1_##R(x), w = _mm256_set1_##R(y);                     \
-    return (T##_vec){v, v, w, w};                                                     \
-  }                                                                                   \
-  FN_WORD T##_vec T##_load2_or(const S *p, const S *q, size_t n, T##_vec f) {         \
-    return (T##_vec){T##_partial(p, n, 0, f.a), T##_partial(p, n, T##_REG, f.b),      \
-                     T##_partial(q, n, 0, f.c), T##_partial(q, n, T##_REG, f.d)};     \
-  }                                                                                   \
-  FN_WORD void T##_store2(S *p, S *q, size_t n, T##_vec x) {                          \
-    const __m256i m = T##_mask(n, 0);                                                 \
-    _mm256_maskstore_##R(p, m, x.a);                                                  \
-    _mm256_maskstore_##R(q, m, x.c);                                                  \
-    if (n <= T##_REG) return;                                                         \
-    const __m256i h = T##_mask(n, T##_REG);                                           \
-    _mm256_maskstore_##R(p + T##_REG, h, x.b);                                        \
-    _mm256_maskstore_##R(q + T##_REG, h, x.d);                                        \
-  }                                                                                   \
-  FN_WORD void T##_store_folded(S *p, T##_vec x) {                                    \
-    _mm256_storeu_##R(p, _mm256_add_##R(x.a, x.c));                                   \
-    _mm256_storeu_##R(p + T##_REG, _mm256_add_##R(x.b, x.d));                         \
+                     _mm256_fmadd_##R(x.c, y.c, z.c),                                  \
+                     _mm256_fmadd_##R(x.d, y.d, z.d)};                                 \
+  }                                                                                    \
+  FN_WORD T##_reg T##_partial(const S *p, size_t n, size_t from, T##_reg fill) {       \
+    const __m256i m = T##_mask(n, from);                                               \
+    const S *q = n > from ? p + from : p; /* all lanes masked: nothing is read */      \
+    return _mm256_blendv_##R(fill, _mm256_maskload_##R(q, m), T##_from_mask(m));       \
+  }                                                                                    \
+  FN_WORD T##_vec T##_load_partial_or(const S *p, size_t n, T##_vec f) {               \
+    return (T##_vec){T##_partial(p, n, 0, f.a), T##_partial(p, n, T##_REG, f.b),       \
+                     T##_partial(p, n, 2 * T##_REG, f.c),                              \
+                     T##_partial(p, n, 3 * T##_REG, f.d)};                             \
+  }                                                                                    \
+  FN_WORD void T##_store_partial(S *p, size_t n, T##_vec x) {                          \
+    const T##_reg r[4] = {x.a, x.b, x.c, x.d};                                         \
+    for (size_t k = 0; k < 4 && n > k * T##_REG; k++)                                  \
+      _mm256_maskstore_##R(p + k * T##_REG, T##_mask(n, k * T##_REG), r[k]);           \
+  }                                                                                    \
+  FN_WORD void T##_stream(S *p, T##_vec x) {                                           \
+    _mm256_stream_##R(p, x.a);                                                         \
+    _mm256_stream_##R(p + T##_REG, x.b);                                               \
+    _mm256_stream_##R(p + 2 * T##_REG, x.c);                                           \
+    _mm256_stream_##R(p + 3 * T##_REG, x.d);                                           \
+  }                                                                                    \
+  FN_WORD T##_vec T##_splat2(S x, S y) {                                               \
+    const T##_reg v = _mm256_set1_##R(x), w = _mm256_set1_##R(y);                      \
+    return (T##_vec){v, v, w, w};                                                      \
+  }                                                                                    \
+  FN_WORD T##_vec T##_load2_or(const S *p, const S *q, size_t n, T##_vec f) {          \
+    return (T##_vec){T##_partial(p, n, 0, f.a), T##_partial(p, n, T##_REG, f.b),       \
+                     T##_partial(q, n, 0, f.c), T##_partial(q, n, T##_REG, f.d)};      \
+  }                                                                                    \
+  FN_WORD void T##_store2(S *p, S *q, size_t n, T##_vec x) {                           \
+    const __m256i m = T##_mask(n, 0);                                                  \
+    _mm256_maskstore_##R(p, m, x.a);                                                   \
+    _mm256_maskstore_##R(q, m, x.c);                                                   \
+    if (n <= T##_REG)                                                                  \
+      return;                                                                          \
+    const __m256i h = T##_mask(n, T##_REG);                                            \
+    _mm256_maskstore_##R(p + T##_REG, h, x.b);                                         \
+    _mm256_maskstore_##R(q + T##_REG, h, x.d);                                         \
+  }                                                                                    \
+  FN_WORD void T##_store_folded(S *p, T##_vec x) {                                     \
+    _mm256_storeu_##R(p, _mm256_add_##R(x.a, x.c));                                    \
+    _mm256_storeu_##R(p + T##_REG, _mm256_add_##R(x.b, x.d));                          \
   }
 
 #define f32_HALF 16
 #define f64_HALF 8
-#define f32_REG 8
-#define f64_REG 4
+#define f32_REG  8
+#define f64_REG  4
 typedef __m256 f32_reg;
 typedef __m256d f64_reg;
 #define f32_from_mask(m) _mm256_castsi256_ps(m)
@@ -123,8 +128,8 @@ FN_WORD double f64_hsum(const double *p) {
   return _mm_cvtsd_f64(_mm_add_sd(q, _mm_unpackhi_pd(q, q)));
 }
 
-/* The tree of hsum for 8 slots at once; see simd/avx512.h for the order: two halves of a
- * register, so lane 4 * j + k is that of input j + 2 * k. */
+/* The tree of hsum for 8 slots at once; see simd/avx512.h for the order: two halves of
+ * a register, so lane 4 * j + k is that of input j + 2 * k. */
 FN_WORD __m256 f32_fold4(const float *p, const float *q) {
   const __m256 x = _mm256_add_ps(_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8));
   const __m256 y = _mm256_add_ps(_mm256_loadu_ps(q), _mm256_loadu_ps(q + 8));
@@ -136,7 +141,8 @@ FN_WORD __m256 f32_fold2(__m256 x, __m256 y) {
 }
 FN_WORD void f32_reduce16(const float (*s)[16], float *out) {
   for (int h = 0; h < 16; h += 8) {
-    const __m256 x = f32_fold2(f32_fold4(s[h], s[h + 4]), f32_fold4(s[h + 1], s[h + 5]));
+    const __m256 x =
+        f32_fold2(f32_fold4(s[h], s[h + 4]), f32_fold4(s[h + 1], s[h + 5]));
     const __m256 y =
         f32_fold2(f32_fold4(s[h + 2], s[h + 6]), f32_fold4(s[h + 3], s[h + 7]));
     _mm256_storeu_ps(out + h, _mm256_add_ps(_mm256_shuffle_ps(x, y, 0x88),
@@ -152,8 +158,8 @@ FN_WORD __m256d f64_fold2(const double *p, const double *q) {
 FN_WORD void f64_reduce16(const double (*s)[8], double *out) {
   for (int h = 0; h < 16; h += 4) {
     const __m256d x = f64_fold2(s[h], s[h + 2]), y = f64_fold2(s[h + 1], s[h + 3]);
-    _mm256_storeu_pd(out + h, _mm256_add_pd(_mm256_unpacklo_pd(x, y),
-                                            _mm256_unpackhi_pd(x, y)));
+    _mm256_storeu_pd(out + h,
+                     _mm256_add_pd(_mm256_unpacklo_pd(x, y), _mm256_unpackhi_pd(x, y)));
   }
 }
 
@@ -174,9 +180,8 @@ FN_WORD f64_vec f64_sqrt(f64_vec x) {
 }
 FN_WORD f64_vec f64_inverse(f64_vec x) {
   const __m256d one = _mm256_set1_pd(1.0), zero = _mm256_setzero_pd();
-#define F(r)                                              \
-  _mm256_and_pd(_mm256_cmp_pd(x.r, zero, _CMP_NEQ_UQ), \
-                _mm256_div_pd(one, x.r))
+#define F(r)                                                                           \
+  _mm256_and_pd(_mm256_cmp_pd(x.r, zero, _CMP_NEQ_UQ), _mm256_div_pd(one, x.r))
   return FN_EACH(f64, F);
 #undef F
 }
@@ -196,8 +201,8 @@ FN_WORD bool f64_all_le(f64_vec x, f64_vec y) {
 #define F(r) _mm256_cmp_pd(x.r, y.r, _CMP_LE_OQ)
   const f64_vec le = FN_EACH(f64, F);
 #undef F
-  return _mm256_movemask_pd(_mm256_and_pd(_mm256_and_pd(le.a, le.b),
-                                          _mm256_and_pd(le.c, le.d))) == 15;
+  return _mm256_movemask_pd(
+             _mm256_and_pd(_mm256_and_pd(le.a, le.b), _mm256_and_pd(le.c, le.d))) == 15;
 }
 
 FN_WORD f64_vec f32_load_wide(const float *p) {
@@ -225,5 +230,7 @@ FN_WORD void f32_add_wide(double *p, f32_vec x) {
     _mm256_storeu_pd(p + 4, _mm256_add_pd(_mm256_loadu_pd(p + 4), high));
   }
 }
-FN_WORD void stream_end(void) { _mm_sfence(); }
+FN_WORD void stream_end(void) {
+  _mm_sfence();
+}
 #undef FN_EACH

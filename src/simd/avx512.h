@@ -13,61 +13,61 @@ typedef struct {
 } f64_vec;
 
 /* Words that do one instruction per register. */
-#define FN_MAP(T, R, S)                                                                 \
-  FN_WORD T##_vec T##_splat(S x) {                                                      \
-    return (T##_vec){_mm512_set1_##R(x), _mm512_set1_##R(x)};                           \
-  }                                                                                     \
-  FN_WORD T##_vec T##_load(const S *p) {                                                \
-    return (T##_vec){_mm512_loadu_##R(p), _mm512_loadu_##R(p + T##_HALF)};              \
-  }                                                                                     \
-  FN_WORD void T##_store(S *p, T##_vec x) {                                             \
-    _mm512_storeu_##R(p, x.a);                                                          \
-    _mm512_storeu_##R(p + T##_HALF, x.b);                                               \
-  }                                                                                     \
-  FN_WORD T##_vec T##_add(T##_vec x, T##_vec y) {                                       \
-    return (T##_vec){_mm512_add_##R(x.a, y.a), _mm512_add_##R(x.b, y.b)};               \
-  }                                                                                     \
-  FN_WORD T##_vec T##_sub(T##_vec x, T##_vec y) {                                       \
-    return (T##_vec){_mm512_sub_##R(x.a, y.a), _mm512_sub_##R(x.b, y.b)};               \
-  }                                                                                     \
-  FN_WORD T##_vec T##_mul(T##_vec x, T##_vec y) {                                       \
-    return (T##_vec){_mm512_mul_##R(x.a, y.a), _mm512_mul_##R(x.b, y.b)};               \
-  }                                                                                     \
-  FN_WORD T##_vec T##_fma(T##_vec x, T##_vec y, T##_vec z) {                            \
-    return (T##_vec){_mm512_fmadd_##R(x.a, y.a, z.a),                                   \
-                     _mm512_fmadd_##R(x.b, y.b, z.b)};                                  \
-  }                                                                                     \
-  FN_WORD T##_vec T##_load_partial_or(const S *p, size_t n, T##_vec fill) {             \
-    const size_t m = n > T##_HALF ? n - T##_HALF : 0;                                   \
-    return (T##_vec){_mm512_mask_loadu_##R(fill.a, T##_mask(n - m), p),                 \
-                     _mm512_mask_loadu_##R(fill.b, T##_mask(m), p + (n - m))};          \
-  }                                                                                     \
-  FN_WORD void T##_store_partial(S *p, size_t n, T##_vec x) {                           \
-    const size_t m = n > T##_HALF ? n - T##_HALF : 0;                                   \
-    _mm512_mask_storeu_##R(p, T##_mask(n - m), x.a);                                    \
-    _mm512_mask_storeu_##R(p + (n - m), T##_mask(m), x.b);                              \
-  }                                                                                     \
-  FN_WORD void T##_stream(S *p, T##_vec x) {                                            \
-    _mm512_stream_##R(p, x.a);                                                          \
-    _mm512_stream_##R(p + T##_HALF, x.b);                                               \
-  }                                                                                     \
-  FN_WORD T##_vec T##_splat2(S x, S y) {                                                \
-    return (T##_vec){_mm512_set1_##R(x), _mm512_set1_##R(y)};                           \
-  }                                                                                     \
-  FN_WORD T##_vec T##_load2_or(const S *p, const S *q, size_t n, T##_vec fill) {        \
-    return (T##_vec){_mm512_mask_loadu_##R(fill.a, T##_mask(n), p),                     \
-                     _mm512_mask_loadu_##R(fill.b, T##_mask(n), q)};                    \
-  }                                                                                     \
-  FN_WORD void T##_store2(S *p, S *q, size_t n, T##_vec x) {                            \
-    _mm512_mask_storeu_##R(p, T##_mask(n), x.a);                                        \
-    _mm512_mask_storeu_##R(q, T##_mask(n), x.b);                                        \
-  }                                                                                     \
-  FN_WORD void T##_store_folded(S *p, T##_vec x) {                                      \
-    _mm512_storeu_##R(p, _mm512_add_##R(x.a, x.b));                                     \
+#define FN_MAP(T, R, S)                                                                \
+  FN_WORD T##_vec T##_splat(S x) {                                                     \
+    return (T##_vec){_mm512_set1_##R(x), _mm512_set1_##R(x)};                          \
+  }                                                                                    \
+  FN_WORD T##_vec T##_load(const S *p) {                                               \
+    return (T##_vec){_mm512_loadu_##R(p), _mm512_loadu_##R(p + T##_HALF)};             \
+  }                                                                                    \
+  FN_WORD void T##_store(S *p, T##_vec x) {                                            \
+    _mm512_storeu_##R(p, x.a);                                                         \
+    _mm512_storeu_##R(p + T##_HALF, x.b);                                              \
+  }                                                                                    \
+  FN_WORD T##_vec T##_add(T##_vec x, T##_vec y) {                                      \
+    return (T##_vec){_mm512_add_##R(x.a, y.a), _mm512_add_##R(x.b, y.b)};              \
+  }                                                                                    \
+  FN_WORD T##_vec T##_sub(T##_vec x, T##_vec y) {                                      \
+    return (T##_vec){_mm512_sub_##R(x.a, y.a), _mm512_sub_##R(x.b, y.b)};              \
+  }                                                                                    \
+  FN_WORD T##_vec T##_mul(T##_vec x, T##_vec y) {                                      \
+    return (T##_vec){_mm512_mul_##R(x.a, y.a), _mm512_mul_##R(x.b, y.b)};              \
+  }                                                                                    \
+  FN_WORD T##_vec T##_fma(T##_vec x, T##_vec y, T##_vec z) {                           \
+    return (T##_vec){_mm512_fmadd_##R(x.a, y.a, z.a),                                  \
+                     _mm512_fmadd_##R(x.b, y.b, z.b)};                                 \
+  }                                                                                    \
+  FN_WORD T##_vec T##_load_partial_or(const S *p, size_t n, T##_vec fill) {            \
+    const size_t m = n > T##_HALF ? n - T##_HALF : 0;                                  \
+    return (T##_vec){_mm512_mask_loadu_##R(fill.a, T##_mask(n - m), p),                \
+                     _mm512_mask_loadu_##R(fill.b, T##_mask(m), p + (n - m))};         \
+  }                                                                                    \
+  FN_WORD void T##_store_partial(S *p, size_t n, T##_vec x) {                          \
+    const size_t m = n > T##_HALF ? n - T##_HALF : 0;                                  \
+    _mm512_mask_storeu_##R(p, T##_mask(n - m), x.a);                                   \
+    _mm512_mask_storeu_##R(p + (n - m), T##_mask(m), x.b);                             \
+  }                                                                                    \
+  FN_WORD void T##_stream(S *p, T##_vec x) {                                           \
+    _mm512_stream_##R(p, x.a);                                                         \
+    _mm512_stream_##R(p + T##_HALF, x.b);                                              \
+  }                                                                                    \
+  FN_WORD T##_vec T##_splat2(S x, S y) {                                               \
+    return (T##_vec){_mm512_set1_##R(x), _mm512_set1_##R(y)};                          \
+  }                                                                                    \
+  FN_WORD T##_vec T##_load2_or(const S *p, const S *q, size_t n, T##_vec fill) {       \
+    return (T##_vec){_mm512_mask_loadu_##R(fill.a, T##_mask(n), p),                    \
+                     _mm512_mask_loadu_##R(fill.b, T##_mask(n), q)};                   \
+  }                                                                                    \
+  FN_WORD void T##_store2(S *p, S *q, size_t n, T##_vec x) {                           \
+    _mm512_mask_storeu_##R(p, T##_mask(n), x.a);                                       \
+    _mm512_mask_storeu_##R(q, T##_mask(n), x.b);                                       \
+  }                                                                                    \
+  FN_WORD void T##_store_folded(S *p, T##_vec x) {                                     \
+    _mm512_storeu_##R(p, _mm512_add_##R(x.a, x.b));                                    \
   }
 
-#define f32_HALF 16
-#define f64_HALF 8
+#define f32_HALF    16
+#define f64_HALF    8
 #define f32_mask(n) ((__mmask16)((1u << (n)) - 1u))
 #define f64_mask(n) ((__mmask8)((1u << (n)) - 1u))
 FN_MAP(f32, ps, float)
@@ -76,7 +76,8 @@ FN_MAP(f64, pd, double)
 
 FN_WORD float f32_hsum(const float *p) {
   const __m512 v = _mm512_loadu_ps(p);
-  const __m256 h = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
+  const __m256 h =
+      _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
   __m128 q = _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
   q = _mm_add_ps(q, _mm_movehl_ps(q, q));
   return _mm_cvtss_f32(_mm_add_ss(q, _mm_shuffle_ps(q, q, 1)));
@@ -111,8 +112,8 @@ FN_WORD void f32_reduce16(const float (*s)[16], float *out) {
                                  _mm512_shuffle_ps(quad[0], quad[1], 0xEE));
   const __m512 q = _mm512_add_ps(_mm512_shuffle_ps(quad[2], quad[3], 0x44),
                                  _mm512_shuffle_ps(quad[2], quad[3], 0xEE));
-  _mm512_storeu_ps(out, _mm512_add_ps(_mm512_shuffle_ps(p, q, 0x88),
-                                      _mm512_shuffle_ps(p, q, 0xDD)));
+  _mm512_storeu_ps(
+      out, _mm512_add_ps(_mm512_shuffle_ps(p, q, 0x88), _mm512_shuffle_ps(p, q, 0xDD)));
 }
 
 /* As above with 8 lanes: fold halves, quarters, pairs; lane 2 * j + k is that of input
@@ -184,4 +185,6 @@ FN_WORD void f32_add_wide(double *p, f32_vec x) {
     _mm512_storeu_pd(p + 8, _mm512_add_pd(_mm512_loadu_pd(p + 8), high));
   }
 }
-FN_WORD void stream_end(void) { _mm_sfence(); }
+FN_WORD void stream_end(void) {
+  _mm_sfence();
+}

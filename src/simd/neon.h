@@ -11,84 +11,85 @@ typedef struct {
   float64x2_t v[8];
 } f64_vec;
 
-#define FN_EACH(expression)                                           \
-  _Pragma("GCC unroll 8") for (int k = 0; k < 8; k++) r.v[k] = (expression); \
+#define FN_EACH(expression)                                                            \
+  _Pragma("GCC unroll 8") for (int k = 0; k < 8; k++) r.v[k] = (expression);           \
   return r
 
-#define FN_MAP(T, R, S)                                                  \
-  FN_WORD T##_vec T##_splat(S x) {                                       \
-    T##_vec r;                                                           \
-    FN_EACH(vdupq_n_##R(x));                                             \
-  }                                                                      \
-  FN_WORD T##_vec T##_load(const S *p) {                                 \
-    T##_vec r;                                                           \
-    FN_EACH(vld1q_##R(p + k * T##_REG));                                 \
-  }                                                                      \
-  FN_WORD void T##_store(S *p, T##_vec x) {                              \
-    _Pragma("GCC unroll 8") for (int k = 0; k < 8; k++)                  \
-        vst1q_##R(p + k * T##_REG, x.v[k]);                              \
-  }                                                                      \
-  FN_WORD T##_vec T##_load_partial_or(const S *p, size_t n, T##_vec f) { \
-    S t[8 * T##_REG];                                                    \
-    T##_store(t, f);                                                     \
-    memcpy(t, p, n * sizeof(S));                                         \
-    return T##_load(t);                                                  \
-  }                                                                      \
-  FN_WORD void T##_store_partial(S *p, size_t n, T##_vec x) {            \
-    S t[8 * T##_REG];                                                    \
-    T##_store(t, x);                                                     \
-    memcpy(p, t, n * sizeof(S));                                         \
-  }                                                                      \
-  FN_WORD void T##_stream(S *p, T##_vec x) { T##_store(p, x); }          \
-  FN_WORD T##_vec T##_splat2(S x, S y) {                                 \
-    T##_vec r;                                                           \
-    FN_EACH(vdupq_n_##R(k < 4 ? x : y));                                 \
-  }                                                                      \
-  FN_WORD T##_vec T##_load2_or(const S *p, const S *q, size_t n, T##_vec f) { \
-    S t[8 * T##_REG];                                                    \
-    T##_store(t, f);                                                     \
-    memcpy(t, p, n * sizeof(S));                                         \
-    memcpy(t + T##_HALF, q, n * sizeof(S));                              \
-    return T##_load(t);                                                  \
-  }                                                                      \
-  FN_WORD void T##_store2(S *p, S *q, size_t n, T##_vec x) {             \
-    S t[8 * T##_REG];                                                    \
-    T##_store(t, x);                                                     \
-    memcpy(p, t, n * sizeof(S));                                         \
-    memcpy(q, t + T##_HALF, n * sizeof(S));                              \
-  }                                                                      \
-  FN_WORD T##_vec T##_add(T##_vec x, T##_vec y) {                        \
-    T##_vec r;                                                           \
-    FN_EACH(vaddq_##R(x.v[k], y.v[k]));                                  \
-  }                                                                      \
-  FN_WORD T##_vec T##_sub(T##_vec x, T##_vec y) {                        \
-    T##_vec r;                                                           \
-    FN_EACH(vsubq_##R(x.v[k], y.v[k]));                                  \
-  }                                                                      \
-  FN_WORD T##_vec T##_mul(T##_vec x, T##_vec y) {                        \
-    T##_vec r;                                                           \
-    FN_EACH(vmulq_##R(x.v[k], y.v[k]));                                  \
-  }                                                                      \
-  FN_WORD T##_vec T##_fma(T##_vec x, T##_vec y, T##_vec z) {             \
-    T##_vec r;                                                           \
-    FN_EACH(vfmaq_##R(z.v[k], x.v[k], y.v[k]));                          \
-  }                                                                      \
-  FN_WORD void T##_store_folded(S *p, T##_vec x) {                       \
-    _Pragma("GCC unroll 4") for (int k = 0; k < 4; k++)                  \
-        vst1q_##R(p + k * T##_REG, vaddq_##R(x.v[k], x.v[k + 4]));       \
-  }                                                                      \
-  /* A slot folded to one register. */                                   \
-  FN_WORD T##_reg T##_fold(const S *p) {                                 \
-    const T##_reg x = vaddq_##R(vld1q_##R(p), vld1q_##R(p + 2 * T##_REG)); \
-    const T##_reg y =                                                    \
-        vaddq_##R(vld1q_##R(p + T##_REG), vld1q_##R(p + 3 * T##_REG));   \
-    return vaddq_##R(x, y);                                              \
+#define FN_MAP(T, R, S)                                                                \
+  FN_WORD T##_vec T##_splat(S x) {                                                     \
+    T##_vec r;                                                                         \
+    FN_EACH(vdupq_n_##R(x));                                                           \
+  }                                                                                    \
+  FN_WORD T##_vec T##_load(const S *p) {                                               \
+    T##_vec r;                                                                         \
+    FN_EACH(vld1q_##R(p + k * T##_REG));                                               \
+  }                                                                                    \
+  FN_WORD void T##_store(S *p, T##_vec x) {                                            \
+    _Pragma("GCC unroll 8") for (int k = 0; k < 8; k++)                                \
+        vst1q_##R(p + k * T##_REG, x.v[k]);                                            \
+  }                                                                                    \
+  FN_WORD T##_vec T##_load_partial_or(const S *p, size_t n, T##_vec f) {               \
+    S t[8 * T##_REG];                                                                  \
+    T##_store(t, f);                                                                   \
+    memcpy(t, p, n * sizeof(S));                                                       \
+    return T##_load(t);                                                                \
+  }                                                                                    \
+  FN_WORD void T##_store_partial(S *p, size_t n, T##_vec x) {                          \
+    S t[8 * T##_REG];                                                                  \
+    T##_store(t, x);                                                                   \
+    memcpy(p, t, n * sizeof(S));                                                       \
+  }                                                                                    \
+  FN_WORD void T##_stream(S *p, T##_vec x) {                                           \
+    T##_store(p, x);                                                                   \
+  }                                                                                    \
+  FN_WORD T##_vec T##_splat2(S x, S y) {                                               \
+    T##_vec r;                                                                         \
+    FN_EACH(vdupq_n_##R(k < 4 ? x : y));                                               \
+  }                                                                                    \
+  FN_WORD T##_vec T##_load2_or(const S *p, const S *q, size_t n, T##_vec f) {          \
+    S t[8 * T##_REG];                                                                  \
+    T##_store(t, f);                                                                   \
+    memcpy(t, p, n * sizeof(S));                                                       \
+    memcpy(t + T##_HALF, q, n * sizeof(S));                                            \
+    return T##_load(t);                                                                \
+  }                                                                                    \
+  FN_WORD void T##_store2(S *p, S *q, size_t n, T##_vec x) {                           \
+    S t[8 * T##_REG];                                                                  \
+    T##_store(t, x);                                                                   \
+    memcpy(p, t, n * sizeof(S));                                                       \
+    memcpy(q, t + T##_HALF, n * sizeof(S));                                            \
+  }                                                                                    \
+  FN_WORD T##_vec T##_add(T##_vec x, T##_vec y) {                                      \
+    T##_vec r;                                                                         \
+    FN_EACH(vaddq_##R(x.v[k], y.v[k]));                                                \
+  }                                                                                    \
+  FN_WORD T##_vec T##_sub(T##_vec x, T##_vec y) {                                      \
+    T##_vec r;                                                                         \
+    FN_EACH(vsubq_##R(x.v[k], y.v[k]));                                                \
+  }                                                                                    \
+  FN_WORD T##_vec T##_mul(T##_vec x, T##_vec y) {                                      \
+    T##_vec r;                                                                         \
+    FN_EACH(vmulq_##R(x.v[k], y.v[k]));                                                \
+  }                                                                                    \
+  FN_WORD T##_vec T##_fma(T##_vec x, T##_vec y, T##_vec z) {                           \
+    T##_vec r;                                                                         \
+    FN_EACH(vfmaq_##R(z.v[k], x.v[k], y.v[k]));                                        \
+  }                                                                                    \
+  FN_WORD void T##_store_folded(S *p, T##_vec x) {                                     \
+    _Pragma("GCC unroll 4") for (int k = 0; k < 4; k++)                                \
+        vst1q_##R(p + k * T##_REG, vaddq_##R(x.v[k], x.v[k + 4]));                     \
+  }                                                                                    \
+  /* A slot folded to one register. */                                                 \
+  FN_WORD T##_reg T##_fold(const S *p) {                                               \
+    const T##_reg x = vaddq_##R(vld1q_##R(p), vld1q_##R(p + 2 * T##_REG));             \
+    const T##_reg y = vaddq_##R(vld1q_##R(p + T##_REG), vld1q_##R(p + 3 * T##_REG));   \
+    return vaddq_##R(x, y);                                                            \
   }
 
 #define f32_HALF 16
 #define f64_HALF 8
-#define f32_REG 4
-#define f64_REG 2
+#define f32_REG  4
+#define f64_REG  2
 typedef float32x4_t f32_reg;
 typedef float64x2_t f64_reg;
 FN_MAP(f32, f32, float)
@@ -151,7 +152,8 @@ FN_WORD f64_vec f64_abs(f64_vec x) {
 }
 FN_WORD bool f64_all_le(f64_vec x, f64_vec y) {
   uint64x2_t all = vdupq_n_u64(UINT64_MAX);
-  for (int k = 0; k < 8; k++) all = vandq_u64(all, vcleq_f64(x.v[k], y.v[k]));
+  for (int k = 0; k < 8; k++)
+    all = vandq_u64(all, vcleq_f64(x.v[k], y.v[k]));
   return (vgetq_lane_u64(all, 0) & vgetq_lane_u64(all, 1)) != 0;
 }
 
@@ -160,7 +162,8 @@ FN_WORD f64_vec f32_load_wide(const float *p) {
   FN_EACH(vcvt_f64_f32(vld1_f32(p + 2 * k)));
 }
 FN_WORD void f32_store_narrow(float *p, f64_vec x) {
-  for (int k = 0; k < 8; k++) vst1_f32(p + 2 * k, vcvt_f32_f64(x.v[k]));
+  for (int k = 0; k < 8; k++)
+    vst1_f32(p + 2 * k, vcvt_f32_f64(x.v[k]));
 }
 FN_WORD f64_vec f32_round(f64_vec x) {
   f64_vec r;

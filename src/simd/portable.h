@@ -8,16 +8,16 @@
  *
  *   splat(x)                  all lanes x
  *   load(p) store(p, v)       a vec, any alignment
- *   load_partial_or(p, n, f)  the first n lanes from memory (no byte more), the others f
- *   store_partial(p, n, v)    the first n lanes
+ *   load_partial_or(p, n, f)  the first n lanes from memory (no byte more), the others
+ *   f store_partial(p, n, v)    the first n lanes
  *   stream(p, v)              store past the cache where there is a way; p on a 64-byte
  *                             line; stream_end() before others may look
  *   splat2 load2_or store2    two short rows at once: one in each half, n lanes of each
  *   add sub mul               lane by lane
  *   fma(x, y, z)              x * y + z, rounded once
- *   store_folded(p, v)        lane i + lane (i + half), half a vec: the first tree level
- *   hsum(p)                   the rest of the tree: half, quarter, ... down to one number
- *   reduce16(s, out)          out[i] = hsum(s[i]) for 16 slots
+ *   store_folded(p, v)        lane i + lane (i + half), half a vec: the first tree
+ *   level hsum(p)                   the rest of the tree: half, quarter, ... down to
+ *   one number reduce16(s, out)          out[i] = hsum(s[i]) for 16 slots
  *   load_wide(p)              16 elements as doubles (for f64: load)
  *   store_narrow(p, v)        16 doubles, each rounded to the dtype (for f64: store)
  *   round(v)                  doubles rounded to the dtype and back
@@ -30,71 +30,83 @@
  *   abs                       absolute value
  *   all_le(x, y)              is x <= y in every lane (so false if any is NaN) */
 
-#define FN_LANES(expression)                   \
-  for (size_t i = 0; i < sizeof(r.v) / sizeof(r.v[0]); i++) r.v[i] = (expression); \
+#define FN_LANES(expression)                                                           \
+  for (size_t i = 0; i < sizeof(r.v) / sizeof(r.v[0]); i++)                            \
+    r.v[i] = (expression);                                                             \
   return r
 
-#define FN_MAP(T, S, FMA)                                                         \
-  typedef struct {                                                                \
-    S v[2 * T##_HALF];                                                            \
-  } T##_vec;                                                                      \
-  FN_WORD T##_vec T##_splat(S x) {                                                \
-    T##_vec r;                                                                    \
-    FN_LANES(x);                                                                  \
-  }                                                                               \
-  FN_WORD T##_vec T##_load(const S *p) {                                          \
-    T##_vec r;                                                                    \
-    FN_LANES(p[i]);                                                               \
-  }                                                                               \
-  FN_WORD T##_vec T##_load_partial_or(const S *p, size_t n, T##_vec f) {          \
-    T##_vec r;                                                                    \
-    FN_LANES(i < n ? p[i] : f.v[i]);                                              \
-  }                                                                               \
-  FN_WORD void T##_store_partial(S *p, size_t n, T##_vec x) {                     \
-    for (size_t i = 0; i < n; i++) p[i] = x.v[i];                                 \
-  }                                                                               \
-  FN_WORD void T##_store(S *p, T##_vec x) { T##_store_partial(p, 2 * T##_HALF, x); } \
-  FN_WORD void T##_stream(S *p, T##_vec x) { T##_store(p, x); }                     \
-  FN_WORD T##_vec T##_splat2(S x, S y) {                                          \
-    T##_vec r;                                                                    \
-    FN_LANES(i < T##_HALF ? x : y);                                               \
-  }                                                                               \
-  FN_WORD T##_vec T##_load2_or(const S *p, const S *q, size_t n, T##_vec f) {     \
-    T##_vec r = f;                                                                \
-    for (size_t i = 0; i < n; i++) r.v[i] = p[i], r.v[i + T##_HALF] = q[i];       \
-    return r;                                                                     \
-  }                                                                               \
-  FN_WORD void T##_store2(S *p, S *q, size_t n, T##_vec x) {                      \
-    for (size_t i = 0; i < n; i++) p[i] = x.v[i], q[i] = x.v[i + T##_HALF];       \
-  }                                                                               \
-  FN_WORD T##_vec T##_add(T##_vec x, T##_vec y) {                                 \
-    T##_vec r;                                                                    \
-    FN_LANES(x.v[i] + y.v[i]);                                                    \
-  }                                                                               \
-  FN_WORD T##_vec T##_sub(T##_vec x, T##_vec y) {                                 \
-    T##_vec r;                                                                    \
-    FN_LANES(x.v[i] - y.v[i]);                                                    \
-  }                                                                               \
-  FN_WORD T##_vec T##_mul(T##_vec x, T##_vec y) {                                 \
-    T##_vec r;                                                                    \
-    FN_LANES(x.v[i] * y.v[i]);                                                    \
-  }                                                                               \
-  FN_WORD T##_vec T##_fma(T##_vec x, T##_vec y, T##_vec z) {                      \
-    T##_vec r;                                                                    \
-    FN_LANES(FMA(x.v[i], y.v[i], z.v[i]));                                        \
-  }                                                                               \
-  FN_WORD void T##_store_folded(S *p, T##_vec x) {                                \
-    for (size_t i = 0; i < T##_HALF; i++) p[i] = x.v[i] + x.v[i + T##_HALF];      \
-  }                                                                               \
-  FN_WORD S T##_hsum(const S *p) {                                                \
-    S t[T##_HALF];                                                                \
-    for (size_t i = 0; i < T##_HALF; i++) t[i] = p[i];                            \
-    for (size_t h = T##_HALF / 2; h > 0; h /= 2)                                  \
-      for (size_t i = 0; i < h; i++) t[i] += t[i + h];                            \
-    return t[0];                                                                  \
-  }                                                                               \
-  FN_WORD void T##_reduce16(const S(*s)[T##_HALF], S *out) {                      \
-    for (size_t i = 0; i < 16; i++) out[i] = T##_hsum(s[i]);                      \
+#define FN_MAP(T, S, FMA)                                                              \
+  typedef struct {                                                                     \
+    S v[2 * T##_HALF];                                                                 \
+  } T##_vec;                                                                           \
+  FN_WORD T##_vec T##_splat(S x) {                                                     \
+    T##_vec r;                                                                         \
+    FN_LANES(x);                                                                       \
+  }                                                                                    \
+  FN_WORD T##_vec T##_load(const S *p) {                                               \
+    T##_vec r;                                                                         \
+    FN_LANES(p[i]);                                                                    \
+  }                                                                                    \
+  FN_WORD T##_vec T##_load_partial_or(const S *p, size_t n, T##_vec f) {               \
+    T##_vec r;                                                                         \
+    FN_LANES(i < n ? p[i] : f.v[i]);                                                   \
+  }                                                                                    \
+  FN_WORD void T##_store_partial(S *p, size_t n, T##_vec x) {                          \
+    for (size_t i = 0; i < n; i++)                                                     \
+      p[i] = x.v[i];                                                                   \
+  }                                                                                    \
+  FN_WORD void T##_store(S *p, T##_vec x) {                                            \
+    T##_store_partial(p, 2 * T##_HALF, x);                                             \
+  }                                                                                    \
+  FN_WORD void T##_stream(S *p, T##_vec x) {                                           \
+    T##_store(p, x);                                                                   \
+  }                                                                                    \
+  FN_WORD T##_vec T##_splat2(S x, S y) {                                               \
+    T##_vec r;                                                                         \
+    FN_LANES(i < T##_HALF ? x : y);                                                    \
+  }                                                                                    \
+  FN_WORD T##_vec T##_load2_or(const S *p, const S *q, size_t n, T##_vec f) {          \
+    T##_vec r = f;                                                                     \
+    for (size_t i = 0; i < n; i++)                                                     \
+      r.v[i] = p[i], r.v[i + T##_HALF] = q[i];                                         \
+    return r;                                                                          \
+  }                                                                                    \
+  FN_WORD void T##_store2(S *p, S *q, size_t n, T##_vec x) {                           \
+    for (size_t i = 0; i < n; i++)                                                     \
+      p[i] = x.v[i], q[i] = x.v[i + T##_HALF];                                         \
+  }                                                                                    \
+  FN_WORD T##_vec T##_add(T##_vec x, T##_vec y) {                                      \
+    T##_vec r;                                                                         \
+    FN_LANES(x.v[i] + y.v[i]);                                                         \
+  }                                                                                    \
+  FN_WORD T##_vec T##_sub(T##_vec x, T##_vec y) {                                      \
+    T##_vec r;                                                                         \
+    FN_LANES(x.v[i] - y.v[i]);                                                         \
+  }                                                                                    \
+  FN_WORD T##_vec T##_mul(T##_vec x, T##_vec y) {                                      \
+    T##_vec r;                                                                         \
+    FN_LANES(x.v[i] * y.v[i]);                                                         \
+  }                                                                                    \
+  FN_WORD T##_vec T##_fma(T##_vec x, T##_vec y, T##_vec z) {                           \
+    T##_vec r;                                                                         \
+    FN_LANES(FMA(x.v[i], y.v[i], z.v[i]));                                             \
+  }                                                                                    \
+  FN_WORD void T##_store_folded(S *p, T##_vec x) {                                     \
+    for (size_t i = 0; i < T##_HALF; i++)                                              \
+      p[i] = x.v[i] + x.v[i + T##_HALF];                                               \
+  }                                                                                    \
+  FN_WORD S T##_hsum(const S *p) {                                                     \
+    S t[T##_HALF];                                                                     \
+    for (size_t i = 0; i < T##_HALF; i++)                                              \
+      t[i] = p[i];                                                                     \
+    for (size_t h = T##_HALF / 2; h > 0; h /= 2)                                       \
+      for (size_t i = 0; i < h; i++)                                                   \
+        t[i] += t[i + h];                                                              \
+    return t[0];                                                                       \
+  }                                                                                    \
+  FN_WORD void T##_reduce16(const S(*s)[T##_HALF], S *out) {                           \
+    for (size_t i = 0; i < 16; i++)                                                    \
+      out[i] = T##_hsum(s[i]);                                                         \
   }
 
 #define f32_HALF 16
@@ -129,7 +141,8 @@ FN_WORD f64_vec f64_abs(f64_vec x) {
 }
 FN_WORD bool f64_all_le(f64_vec x, f64_vec y) {
   bool all = true;
-  for (size_t i = 0; i < 16; i++) all &= x.v[i] <= y.v[i];
+  for (size_t i = 0; i < 16; i++)
+    all &= x.v[i] <= y.v[i];
   return all;
 }
 
@@ -138,14 +151,16 @@ FN_WORD f64_vec f32_load_wide(const float *p) {
   FN_LANES((double)p[i]);
 }
 FN_WORD void f32_store_narrow(float *p, f64_vec x) {
-  for (size_t i = 0; i < 16; i++) p[i] = (float)x.v[i];
+  for (size_t i = 0; i < 16; i++)
+    p[i] = (float)x.v[i];
 }
 FN_WORD f64_vec f32_round(f64_vec x) {
   f64_vec r;
   FN_LANES((double)(float)x.v[i]);
 }
 FN_WORD void f32_add_wide(double *p, f32_vec x) {
-  for (size_t i = 0; i < 32; i++) p[i] += (double)x.v[i];
+  for (size_t i = 0; i < 32; i++)
+    p[i] += (double)x.v[i];
 }
 #undef FN_LANES
 FN_WORD void stream_end(void) {}

@@ -7,28 +7,46 @@
 
 /* Which of the optional factors are there is known at compile time in each instance:
  * mode is 1 for a weight plus 2 for a bias. */
-#define FN_KERNEL_MODES                        \
-  switch ((hi ? 4 : 0) + (weight ? 1 : 0) + (bias ? 2 : 0)) { \
-    case 0: CASE(false, 0); break;             \
-    case 1: CASE(false, 1); break;             \
-    case 4: CASE(true, 0); break;              \
-    case 5: CASE(true, 1); break;              \
-    case 6: CASE(true, 2); break;              \
-    case 7: CASE(true, 3); break;              \
-    default: break;                            \
+#define FN_KERNEL_MODES                                                                \
+  switch ((hi ? 4 : 0) + (weight ? 1 : 0) + (bias ? 2 : 0)) {                          \
+  case 0:                                                                              \
+    CASE(false, 0);                                                                    \
+    break;                                                                             \
+  case 1:                                                                              \
+    CASE(false, 1);                                                                    \
+    break;                                                                             \
+  case 4:                                                                              \
+    CASE(true, 0);                                                                     \
+    break;                                                                             \
+  case 5:                                                                              \
+    CASE(true, 1);                                                                     \
+    break;                                                                             \
+  case 6:                                                                              \
+    CASE(true, 2);                                                                     \
+    break;                                                                             \
+  case 7:                                                                              \
+    CASE(true, 3);                                                                     \
+    break;                                                                             \
+  default:                                                                             \
+    break;                                                                             \
   }
 
 FN_WORD vec FN_KERNEL(normalized)(vec x, vec hi, vec scale, vec offset, bool centered) {
-  if (!centered) return V(mul)(x, scale);
+  if (!centered)
+    return V(mul)(x, scale);
   return V(fma)(V(sub)(x, hi), scale, offset);
 }
 
 FN_WORD vec FN_KERNEL(weigh)(vec t, vec weight, vec bias, int mode) {
   switch (mode) {
-    case 1: return V(mul)(t, weight);
-    case 2: return V(add)(t, bias);
-    case 3: return V(fma)(t, weight, bias);
-    default: return t;
+  case 1:
+    return V(mul)(t, weight);
+  case 2:
+    return V(add)(t, bias);
+  case 3:
+    return V(fma)(t, weight, bias);
+  default:
+    return t;
   }
 }
 
@@ -84,13 +102,15 @@ FN_WORD void FN_KERNEL(apply_lines)(const lines *l, size_t len, bool centered, i
                                     int runs, bool stream) {
   const lines copy = *l; /* in registers over the loop */
   size_t i = FN_KERNEL(peel)(l->y, len);
-  if (i > 0) FN_KERNEL(apply_some)(&copy, 0, i, centered, mode, runs);
+  if (i > 0)
+    FN_KERNEL(apply_some)(&copy, 0, i, centered, mode, runs);
   if (stream && (uintptr_t)(copy.y + i) % 64 == 0)
     for (; i + FN_VEC <= len; i += FN_VEC)
       FN_KERNEL(apply_vec)(&copy, i, centered, mode, runs, true);
   for (; i + FN_VEC <= len; i += FN_VEC)
     FN_KERNEL(apply_vec)(&copy, i, centered, mode, runs, false);
-  if (i < len) FN_KERNEL(apply_some)(&copy, i, len - i, centered, mode, runs);
+  if (i < len)
+    FN_KERNEL(apply_some)(&copy, i, len - i, centered, mode, runs);
 }
 
 /* Run r, and with `runs` 2 also r + 1. */
@@ -130,23 +150,27 @@ FN_WORD void FN_KERNEL(apply_to_runs)(const fn_runs *g, T *y, ptrdiff_t y_row_st
                                       int mode) {
   const size_t rows = g->rows;
   size_t r = 0;
-  /* Two at a time where there is a weight or a bias to share, unless the lines of y that
-   * are streamed would not begin together. */
+  /* Two at a time where there is a weight or a bias to share, unless the lines of y
+   * that are streamed would not begin together. */
   if (mode != 0 && !(stream && y_row_stride * (ptrdiff_t)sizeof(T) % 64 != 0))
     for (; r + 2 <= rows; r += 2)
-      FN_KERNEL(apply_from_run)(g, r, y, y_row_stride, y_seg_stride, hi, scale, offset,
-                                weight, bias, centered, mode, 2, stream);
+      FN_KERNEL(apply_from_run)
+      (g, r, y, y_row_stride, y_seg_stride, hi, scale, offset, weight, bias, centered,
+       mode, 2, stream);
   for (; r < rows; r++)
-    FN_KERNEL(apply_from_run)(g, r, y, y_row_stride, y_seg_stride, hi, scale, offset,
-                              weight, bias, centered, mode, 1, stream);
-  if (stream) stream_end();
+    FN_KERNEL(apply_from_run)
+    (g, r, y, y_row_stride, y_seg_stride, hi, scale, offset, weight, bias, centered,
+     mode, 1, stream);
+  if (stream)
+    stream_end();
 }
 
 /* Rows of half a vec: two in each. */
-FN_WORD void FN_KERNEL(apply_to_tiny_runs)(const fn_runs *g, T *y, ptrdiff_t y_row_stride,
-                                           const T *hi, const T *scale, const T *offset,
-                                           const T *weight, const T *bias, bool centered,
-                                           int mode) {
+FN_WORD void FN_KERNEL(apply_to_tiny_runs)(const fn_runs *g, T *y,
+                                           ptrdiff_t y_row_stride, const T *hi,
+                                           const T *scale, const T *offset,
+                                           const T *weight, const T *bias,
+                                           bool centered, int mode) {
   const vec zero = V(splat)((T)0);
   const size_t n = g->len;
   const vec w = mode & 1 ? V(load2_or)(weight, weight, n, zero) : zero;
@@ -159,8 +183,9 @@ FN_WORD void FN_KERNEL(apply_to_tiny_runs)(const fn_runs *g, T *y, ptrdiff_t y_r
     const vec v = V(load2_or)((const T *)g->x + (ptrdiff_t)r * g->row_stride,
                               (const T *)g->x + (ptrdiff_t)p * g->row_stride, n, h);
     const vec t = FN_KERNEL(normalized)(v, h, a, b, centered);
-    V(store2)(y + (ptrdiff_t)r * y_row_stride, y + (ptrdiff_t)p * y_row_stride, n,
-              FN_KERNEL(weigh)(t, w, c, mode));
+    V(store2)
+    (y + (ptrdiff_t)r * y_row_stride, y + (ptrdiff_t)p * y_row_stride, n,
+     FN_KERNEL(weigh)(t, w, c, mode));
   }
 }
 
@@ -168,13 +193,14 @@ static void FN_KERNEL(apply_runs)(const fn_runs *g, void *y, ptrdiff_t y_row_str
                                   ptrdiff_t y_seg_stride, const void *hi,
                                   const void *scale, const void *offset,
                                   const void *weight, const void *bias, bool stream) {
-#define CASE(centered, mode)                                                          \
-  if (g->segs == 1 && g->len <= FN_HALF)                                              \
-    FN_KERNEL(apply_to_tiny_runs)(g, y, y_row_stride, hi, scale, offset, weight, bias, \
-                                  centered, mode);                                    \
-  else                                                                                \
-    FN_KERNEL(apply_to_runs)(g, y, y_row_stride, y_seg_stride, hi, scale, offset,     \
-                             weight, bias, stream, centered, mode)
+#define CASE(centered, mode)                                                           \
+  if (g->segs == 1 && g->len <= FN_HALF)                                               \
+    FN_KERNEL(apply_to_tiny_runs)                                                      \
+    (g, y, y_row_stride, hi, scale, offset, weight, bias, centered, mode);             \
+  else                                                                                 \
+    FN_KERNEL(apply_to_runs)                                                           \
+    (g, y, y_row_stride, y_seg_stride, hi, scale, offset, weight, bias, stream,        \
+     centered, mode)
   FN_KERNEL_MODES
 #undef CASE
 }
@@ -227,13 +253,15 @@ FN_WORD void FN_KERNEL(apply_bundle)(const fn_table *t, size_t r, T *y,
     b.c[k] = V(splat)(mode & 2 ? bias[r + (size_t)k] : (T)0);
   }
   size_t i = FN_KERNEL(peel)(b.y, cols);
-  if (i > 0) FN_KERNEL(bundle_vec)(&b, 0, i, centered, mode, rows, false);
+  if (i > 0)
+    FN_KERNEL(bundle_vec)(&b, 0, i, centered, mode, rows, false);
   if (stream && (uintptr_t)(b.y + i) % 64 == 0)
     for (; i + FN_VEC <= cols; i += FN_VEC)
       FN_KERNEL(bundle_vec)(&b, i, FN_VEC, centered, mode, rows, true);
   for (; i + FN_VEC <= cols; i += FN_VEC)
     FN_KERNEL(bundle_vec)(&b, i, FN_VEC, centered, mode, rows, false);
-  if (i < cols) FN_KERNEL(bundle_vec)(&b, i, cols - i, centered, mode, rows, false);
+  if (i < cols)
+    FN_KERNEL(bundle_vec)(&b, i, cols - i, centered, mode, rows, false);
 }
 
 FN_WORD void FN_KERNEL(apply_to_columns)(const fn_table *t, T *y, ptrdiff_t y_stride,
@@ -244,12 +272,13 @@ FN_WORD void FN_KERNEL(apply_to_columns)(const fn_table *t, T *y, ptrdiff_t y_st
   size_t r = 0;
   if (y_stride * (ptrdiff_t)sizeof(T) % 64 == 0) /* else their lines begin apart */
     for (; r + 4 <= rows; r += 4)
-      FN_KERNEL(apply_bundle)(t, r, y, y_stride, hi, scale, offset, weight, bias, stream,
-                              centered, mode, 4);
+      FN_KERNEL(apply_bundle)
+      (t, r, y, y_stride, hi, scale, offset, weight, bias, stream, centered, mode, 4);
   for (; r < rows; r++)
-    FN_KERNEL(apply_bundle)(t, r, y, y_stride, hi, scale, offset, weight, bias, stream,
-                            centered, mode, 1);
-  if (stream) stream_end();
+    FN_KERNEL(apply_bundle)
+    (t, r, y, y_stride, hi, scale, offset, weight, bias, stream, centered, mode, 1);
+  if (stream)
+    stream_end();
 }
 
 static void FN_KERNEL(apply_columns)(const fn_table *t, void *y, ptrdiff_t y_stride,
@@ -257,8 +286,8 @@ static void FN_KERNEL(apply_columns)(const fn_table *t, void *y, ptrdiff_t y_str
                                      const void *offset, const void *weight,
                                      const void *bias, bool stream) {
 #define CASE(centered, mode)                                                           \
-  FN_KERNEL(apply_to_columns)(t, y, y_stride, hi, scale, offset, weight, bias, stream, \
-                              centered, mode)
+  FN_KERNEL(apply_to_columns)                                                          \
+  (t, y, y_stride, hi, scale, offset, weight, bias, stream, centered, mode)
   FN_KERNEL_MODES
 #undef CASE
 }

@@ -25,8 +25,7 @@ static bool FN_KERNEL(finish)(size_t n, double count, double eps, const double *
       const f64_vec sum_i = f64_load_partial_or(sum + i, lanes, f64_splat(0.0));
       const f64_vec m = f64_div(sum_i, number), x0 = V(load_wide)((const T *)shift + i);
       const f64_vec z = f64_add(x0, m), part = f64_sub(z, x0);
-      const f64_vec error =
-          f64_add(f64_sub(x0, f64_sub(z, part)), f64_sub(m, part));
+      const f64_vec error = f64_add(f64_sub(x0, f64_sub(z, part)), f64_sub(m, part));
       const f64_vec rounded = V(round)(z);
       v = f64_max_zero(f64_fnma(sum_i, m, sq_i));
       V(store_narrow)((T *)hi + i, rounded);
@@ -43,20 +42,23 @@ static bool FN_KERNEL(finish)(size_t n, double count, double eps, const double *
 
 FN_WORD f64_vec FN_KERNEL(parameter)(const T *p, size_t left) {
   T tail[16] = {0};
-  if (left >= 16) return V(load_wide)(p);
-  for (size_t k = 0; k < left; k++) tail[k] = p[k];
+  if (left >= 16)
+    return V(load_wide)(p);
+  for (size_t k = 0; k < left; k++)
+    tail[k] = p[k];
   return V(load_wide)(tail);
 }
 
 static bool FN_KERNEL(affine)(size_t n, const double *var, double eps, const void *mean,
-                              const void *lo, const void *weight, const void *bias, void *rstd,
-                              void *scale, void *offset) {
+                              const void *lo, const void *weight, const void *bias,
+                              void *rstd, void *scale, void *offset) {
   const f64_vec most = f64_splat(V(SCALE_MAX)), least = f64_splat(V(SCALE_MIN));
   const f64_vec epsilon = f64_splat(eps);
   bool good = true;
   for (size_t i = 0; i < n; i += 16) {
     f64_vec a = f64_inverse(f64_sqrt(f64_add(f64_load(var + i), epsilon)));
-    if (rstd) V(store_narrow)((T *)rstd + i, a);
+    if (rstd)
+      V(store_narrow)((T *)rstd + i, a);
     if (weight)
       a = f64_mul(a, FN_KERNEL(parameter)((const T *)weight + i, n - i));
     V(store_narrow)((T *)scale + i, a);
@@ -66,8 +68,10 @@ static bool FN_KERNEL(affine)(size_t n, const double *var, double eps, const voi
       good &= f64_all_le(f64_abs(FN_KERNEL(parameter)((const T *)mean + i, n - i)),
                          f64_splat(V(MEAN_MAX)));
     if (offset) {
-      f64_vec b = bias ? FN_KERNEL(parameter)((const T *)bias + i, n - i) : f64_splat(0.0);
-      if (lo) b = f64_fnma(V(load_wide)((const T *)lo + i), a, b);
+      f64_vec b =
+          bias ? FN_KERNEL(parameter)((const T *)bias + i, n - i) : f64_splat(0.0);
+      if (lo)
+        b = f64_fnma(V(load_wide)((const T *)lo + i), a, b);
       V(store_narrow)((T *)offset + i, b);
     }
   }

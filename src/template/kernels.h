@@ -9,19 +9,19 @@
 
 #if FN_T_IS_FLOAT
 #include "wide.h"
-#define FN_T f32
-#define T float
+#define FN_T    f32
+#define T       float
 #define FN_HALF 16
 #else
-#define FN_T f64
-#define T double
+#define FN_T    f64
+#define T       double
 #define FN_HALF 8
 #endif
-#define FN_VEC (2 * FN_HALF)
+#define FN_VEC               (2 * FN_HALF)
 #define FN_WORD_OF_(t, word) t##_##word
-#define FN_WORD_OF(t, word) FN_WORD_OF_(t, word)
-#define V(word) FN_WORD_OF(FN_T, word)
-#define FN_KERNEL(name) FN_CAT(name, FN_T, FN_ISA)
+#define FN_WORD_OF(t, word)  FN_WORD_OF_(t, word)
+#define V(word)              FN_WORD_OF(FN_T, word)
+#define FN_KERNEL(name)      FN_CAT(name, FN_T, FN_ISA)
 typedef V(vec) FN_KERNEL(vec_type);
 #define vec FN_KERNEL(vec_type)
 
@@ -31,7 +31,8 @@ typedef V(vec) FN_KERNEL(vec_type);
 
 #include "apply.h"
 
-/* The table, from the list: a kernel that is listed but not written does not compile. */
+/* The table, from the list: a kernel that is listed but not written does not compile.
+ * */
 static const fn_kernels FN_KERNEL(table) = {
 #define X(name) .name = FN_KERNEL(name),
     FN_KERNEL_LIST(X)

@@ -1,10 +1,10 @@
 /* template/moments.h - the two reductions: moments of runs and moments of columns.
  * SPDX-License-Identifier: MIT
  *
- * One shifted pass: with d = x - shift, the sums of d and of d * d give mean and variance
- * with no cancellation as long as the shift is within about a deviation of the mean; the
- * operation checks that afterwards (fn_finish_one) and repeats the rare run that fails,
- * shifted by the mean that was found. A constant run has d = 0 exactly.
+ * One shifted pass: with d = x - shift, the sums of d and of d * d give mean and
+ * variance with no cancellation as long as the shift is within about a deviation of the
+ * mean; the operation checks that afterwards (fn_finish_one) and repeats the rare run
+ * that fails, shifted by the mean that was found. A constant run has d = 0 exactly.
  *
  * Rounding: a lane takes at most FN_CHAIN additions, two such chains are added to a
  * block, a block's lanes are summed by a tree, and the blocks in double. So the error
@@ -28,19 +28,23 @@ typedef struct FN_KERNEL(pending) {
 FN_WORD void FN_KERNEL(sum_slots)(T (*slots)[FN_HALF], size_t n, T *out) {
   if (n > 3) { /* from here on the shared tree is cheaper, also half empty */
     for (size_t i = n; i < 16; i++)
-      for (size_t k = 0; k < FN_HALF; k++) slots[i][k] = 0;
+      for (size_t k = 0; k < FN_HALF; k++)
+        slots[i][k] = 0;
     V(reduce16)((const T(*)[FN_HALF])slots, out);
   } else {
-    for (size_t i = 0; i < 16; i++) out[i] = i < n ? V(hsum)(slots[i]) : (T)0;
+    for (size_t i = 0; i < 16; i++)
+      out[i] = i < n ? V(hsum)(slots[i]) : (T)0;
   }
 }
 
 FN_WORD void FN_KERNEL(drain)(pending *p, bool centered, double *sum, double *sq) {
   T s[16], q[16];
-  if (centered) FN_KERNEL(sum_slots)(p->sum, p->n, s);
+  if (centered)
+    FN_KERNEL(sum_slots)(p->sum, p->n, s);
   FN_KERNEL(sum_slots)(p->sq, p->n, q);
   for (size_t i = 0; i < p->n; i++) {
-    if (centered) sum[p->row[i]] += (double)s[i];
+    if (centered)
+      sum[p->row[i]] += (double)s[i];
     sq[p->row[i]] += (double)q[i];
   }
   p->n = 0;
@@ -59,7 +63,8 @@ FN_WORD block FN_KERNEL(empty_block)(vec shift) {
 
 FN_WORD void FN_KERNEL(add_vec)(block *b, vec v, bool centered) {
   const vec d = centered ? V(sub)(v, b->shift) : v;
-  if (centered) b->s = V(add)(b->s, d);
+  if (centered)
+    b->s = V(add)(b->s, d);
   b->q = V(fma)(d, d, b->q);
 }
 
@@ -75,7 +80,8 @@ FN_WORD void FN_KERNEL(end_chain)(block *b) {
 }
 
 FN_WORD void FN_KERNEL(store_block)(T *sum, T *sq, const block *b, bool centered) {
-  if (centered) V(store_folded)(sum, V(add)(b->first_s, b->s));
+  if (centered)
+    V(store_folded)(sum, V(add)(b->first_s, b->s));
   V(store_folded)(sq, V(add)(b->first_q, b->q));
 }
 
@@ -83,11 +89,13 @@ FN_WORD void FN_KERNEL(flush)(pending *p, const block *b, size_t r, bool centere
                               double *sum, double *sq) {
   FN_KERNEL(store_block)(p->sum[p->n], p->sq[p->n], b, centered);
   p->row[p->n] = r;
-  if (++p->n == 16) FN_KERNEL(drain)(p, centered, sum, sq);
+  if (++p->n == 16)
+    FN_KERNEL(drain)(p, centered, sum, sq);
 }
 
 /* Whole blocks, whose sums never leave the registers. One at a time: two in step were
- * slower (AMD EPYC Zen 5, avx512, runs of 4096 in the first-level cache: 94 and 110 ns). */
+ * slower (AMD EPYC Zen 5, avx512, runs of 4096 in the first-level cache: 94 and 110
+ * ns). */
 FN_WORD size_t FN_KERNEL(add_blocks)(pending *p, const T *x, size_t len, vec shift,
                                      size_t r, bool centered, double *sum, double *sq) {
   const size_t chain = FN_CHAIN * FN_VEC;
@@ -102,8 +110,8 @@ FN_WORD size_t FN_KERNEL(add_blocks)(pending *p, const T *x, size_t len, vec shi
   return i;
 }
 
-/* A run whose segments are not whole blocks: chains and blocks go on from one segment to
- * the next, and a segment's last few elements are a step. */
+/* A run whose segments are not whole blocks: chains and blocks go on from one segment
+ * to the next, and a segment's last few elements are a step. */
 FN_WORD void FN_KERNEL(add_run)(const fn_runs *g, vec shift, size_t r, pending *p,
                                 double *sum, double *sq, bool centered) {
   const T *row = (const T *)g->x + (ptrdiff_t)r * g->row_stride;
@@ -131,7 +139,8 @@ FN_WORD void FN_KERNEL(add_run)(const fn_runs *g, vec shift, size_t r, pending *
         left = 0;
         steps++;
       }
-      if (steps == FN_CHAIN) FN_KERNEL(end_chain)(&b);
+      if (steps == FN_CHAIN)
+        FN_KERNEL(end_chain)(&b);
       if (steps == FN_BLOCK) {
         FN_KERNEL(flush)(p, &b, r, centered, sum, sq);
         b = FN_KERNEL(empty_block)(shift);
@@ -139,7 +148,8 @@ FN_WORD void FN_KERNEL(add_run)(const fn_runs *g, vec shift, size_t r, pending *
       }
     }
   }
-  if (steps > 0) FN_KERNEL(flush)(p, &b, r, centered, sum, sq);
+  if (steps > 0)
+    FN_KERNEL(flush)(p, &b, r, centered, sum, sq);
 }
 
 FN_WORD void FN_KERNEL(moments_of_long_runs)(const fn_runs *g, const T *shift,
@@ -147,11 +157,14 @@ FN_WORD void FN_KERNEL(moments_of_long_runs)(const fn_runs *g, const T *shift,
   pending p;
   p.n = 0;
   for (size_t r = 0; r < g->rows; r++) {
-    if (centered) sum[r] = 0.0;
+    if (centered)
+      sum[r] = 0.0;
     sq[r] = 0.0;
-    FN_KERNEL(add_run)(g, V(splat)(centered ? shift[r] : (T)0), r, &p, sum, sq, centered);
+    FN_KERNEL(add_run)
+    (g, V(splat)(centered ? shift[r] : (T)0), r, &p, sum, sq, centered);
   }
-  if (p.n > 0) FN_KERNEL(drain)(&p, centered, sum, sq);
+  if (p.n > 0)
+    FN_KERNEL(drain)(&p, centered, sum, sq);
 }
 
 /* The 16 (or fewer) sums of slots, as doubles. */
@@ -180,11 +193,12 @@ FN_WORD void FN_KERNEL(moments_of_short_runs)(const fn_runs *g, const T *shift,
         FN_KERNEL(add_steps)(&b, x + first * FN_VEC, steps - first, centered);
       }
       if (left > 0)
-        FN_KERNEL(add_vec)(&b, V(load_partial_or)(x + steps * FN_VEC, left, shift_k),
-                           centered);
+        FN_KERNEL(add_vec)
+        (&b, V(load_partial_or)(x + steps * FN_VEC, left, shift_k), centered);
       FN_KERNEL(store_block)(sums[k], sqs[k], &b, centered);
     }
-    if (centered) FN_KERNEL(sums_to)(sum + r, sums, rows);
+    if (centered)
+      FN_KERNEL(sums_to)(sum + r, sums, rows);
     FN_KERNEL(sums_to)(sq + r, sqs, rows);
   }
 }
@@ -198,14 +212,16 @@ FN_WORD void FN_KERNEL(moments_of_tiny_runs)(const fn_runs *g, const T *shift,
     for (size_t k = 0; k < rows; k += 2) { /* an odd last run is its own partner */
       const size_t a = r + k, b = k + 1 < rows ? a + 1 : a;
       const vec shift_k = centered ? V(splat2)(shift[a], shift[b]) : V(splat)((T)0);
-      const vec v = V(load2_or)((const T *)g->x + (ptrdiff_t)a * g->row_stride,
-                                (const T *)g->x + (ptrdiff_t)b * g->row_stride, g->len,
-                                shift_k);
+      const vec v =
+          V(load2_or)((const T *)g->x + (ptrdiff_t)a * g->row_stride,
+                      (const T *)g->x + (ptrdiff_t)b * g->row_stride, g->len, shift_k);
       const vec d = centered ? V(sub)(v, shift_k) : v;
-      if (centered) V(store)(sums[k], d);
+      if (centered)
+        V(store)(sums[k], d);
       V(store)(sqs[k], V(mul)(d, d));
     }
-    if (centered) FN_KERNEL(sums_to)(sum + r, sums, rows);
+    if (centered)
+      FN_KERNEL(sums_to)(sum + r, sums, rows);
     FN_KERNEL(sums_to)(sq + r, sqs, rows);
   }
 }
@@ -228,8 +244,8 @@ static void FN_KERNEL(moments_runs)(const fn_runs *g, const void *shift, double 
     FN_KERNEL(moments_of)(g, NULL, sum, sq, false);
 }
 
-/* The mean of up to four vecs, evenly spaced: within a tenth of a deviation or so of the
- * mean of ordinary data, and the (rounded) mean itself of short runs. */
+/* The mean of up to four vecs, evenly spaced: within a tenth of a deviation or so of
+ * the mean of ordinary data, and the (rounded) mean itself of short runs. */
 static void FN_KERNEL(shift_runs)(const fn_runs *g, void *shift) {
   const size_t per_segment = (g->len + FN_VEC - 1) / FN_VEC;
   const size_t steps = g->segs * per_segment, samples = steps < 4 ? steps : 4;
@@ -291,14 +307,15 @@ FN_WORD void FN_KERNEL(moments_of_columns)(const fn_table *t, const T *shift,
       FN_KERNEL(end_chain)(&b);
       x += (ptrdiff_t)chain * t->stride;
       FN_KERNEL(add_rows)(&b, x, t->stride, rows - chain, t->cols - c, centered);
-      if (centered) V(add_wide)(sum + c, V(add)(b.first_s, b.s));
+      if (centered)
+        V(add_wide)(sum + c, V(add)(b.first_s, b.s));
       V(add_wide)(sq + c, V(add)(b.first_q, b.q));
     }
   }
 }
 
-static void FN_KERNEL(moments_columns)(const fn_table *t, const void *shift, double *sum,
-                                       double *sq) {
+static void FN_KERNEL(moments_columns)(const fn_table *t, const void *shift,
+                                       double *sum, double *sq) {
   if (shift)
     FN_KERNEL(moments_of_columns)(t, shift, sum, sq, true);
   else

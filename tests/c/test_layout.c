@@ -23,7 +23,8 @@ static void in_place(void) {
   each_size(check_in_place);
 }
 
-/* Gaps between rows and channels (not those of a table: they are adjacent), read and written through strides; also backwards. */
+/* Gaps between rows and channels (not those of a table: they are adjacent), read and
+ * written through strides; also backwards. */
 static void check_strided(const job *j) {
   outputs expected = new_outputs(j);
   run_into(*j, &expected, 0);
