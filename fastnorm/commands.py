@@ -52,14 +52,14 @@ _quiet = click.option("--quiet", is_flag=True, help="No progress bar.")
 )
 @click.version_option(__version__, prog_name="fastnorm")
 def app() -> None:
-    r"""Normalization of arrays in .npy files, at the speed of a copy.
+    """Normalization of arrays in .npy files, at the speed of a copy.
 
     \b
     fastnorm normalize x.npy y.npy --op layer_norm
     fastnorm stats train.npy --save stats.npz
     fastnorm normalize test.npy out.npy --op standardize --stats stats.npz
     fastnorm bench --quick
-    """
+    """  # noqa: D301 (click reads the backspace)
 
 
 @app.command()
@@ -101,7 +101,7 @@ def normalize(
     source: str, target: str, op: str, dtype: str | None, eps: float | None,
     memory: int, threads: int | None, force: bool, quiet: bool, **given: Any,
 ) -> None:  # fmt: skip
-    r"""Normalize IN.npy into OUT.npy, in blocks: any size of file works.
+    """Normalize IN.npy into OUT.npy, in blocks: any size of file works.
 
     Without stored statistics, batch_norm and standardize use those of the whole file
     (the variance divided by the count). OUT.npy has the shape and the order of IN.npy
@@ -112,9 +112,9 @@ def normalize(
     fastnorm normalize tokens.npy out.npy --op layer_norm --weight w.npy --bias b.npy
     fastnorm normalize table.npy out.npy --op standardize
     fastnorm normalize photos.npy out.npy --op standardize --dtype float32
-    fastnorm normalize nchw.npy out.npy --op batch_norm \
+    fastnorm normalize nchw.npy out.npy --op batch_norm \\
         --running-mean mean.npy --running-var var.npy
-    """
+    """  # noqa: D301 (click reads the backspace)
     for name, value in given.items():
         if value is not None and name not in _OPTIONS_OF[op]:
             raise ValueError(f"--{name.replace('_', '-')} has no meaning for {op}")
@@ -253,7 +253,7 @@ def stats(
     as_json: bool, plot: str | None, save: str | None, memory: int,
     threads: int | None, quiet: bool,
 ) -> None:  # fmt: skip
-    r"""Count, mean and standard deviation of each feature or channel over all files.
+    """Count, mean and standard deviation of each feature or channel over all files.
 
     Files are read in blocks and merged; any real type will do (8- and 16-bit types are
     computed as float32, wider integers as float64).
@@ -262,7 +262,7 @@ def stats(
     fastnorm stats photos-*.npy                     (channels last)
     fastnorm stats nchw.npy --channel-axis 1 --plot channels.png
     fastnorm stats table.npy --ddof 1 --json
-    """
+    """  # noqa: D301 (click reads the backspace)
     if whole and channel_axis is not None:
         raise ValueError("--all and --channel-axis exclude each other")
     state = None
@@ -355,12 +355,12 @@ def _print_table(state: MomentsState, mean: NDArray[Any], std: NDArray[Any]) -> 
     show_default=True,
 )  # fmt: skip
 def bench(**options: Any) -> None:
-    r"""Measure this machine: time, ratio to np.copyto, speed-up, largest error.
+    """Measure this machine: time, ratio to np.copyto, speed-up, largest error.
 
     \b
     fastnorm bench --quick
     fastnorm bench --case layer_norm --engine fastnorm --engine torch --plot bench.png
-    """
+    """  # noqa: D301 (click reads the backspace)
     from . import bench as measurement
 
     measurement.main(**options)

@@ -80,25 +80,32 @@ FASTNORM_API const char *fastnorm_version(void);
 
 typedef enum fastnorm_status {
   FASTNORM_OK = 0,
-  FASTNORM_ERROR_ARGS =
-      1, /* args is NULL, or .size is not one that this library knows */
-  FASTNORM_ERROR_DTYPE = 2, /* .dtype is not one of fastnorm_dtype */
-  FASTNORM_ERROR_NULL = 3,  /* a required pointer is NULL */
-  FASTNORM_ERROR_SHAPE = 4, /* the extents overflow size_t, or ptrdiff_t in bytes */
-  FASTNORM_ERROR_STRIDE =
-      5, /* output elements overlap, or a table's channels are apart */
-  FASTNORM_ERROR_ALIGNMENT = 6, /* a pointer is not aligned to its element */
-  FASTNORM_ERROR_OVERLAP = 7,   /* an output overlaps an input or another output */
-  FASTNORM_ERROR_EPS =
-      8, /* eps is NaN, infinite, or negative (but for FASTNORM_EPS_ZERO) */
-  FASTNORM_ERROR_MOMENTUM =
-      9, /* momentum is neither in (0, 1] nor FASTNORM_MOMENTUM_CUMULATIVE */
-  FASTNORM_ERROR_RUNNING =
-      10, /* running_mean and running_var must come together; inference needs them */
-  FASTNORM_ERROR_COUNT = 11, /* training with one value per channel has no variance */
-  FASTNORM_ERROR_ISA =
-      12, /* an instruction set that is unknown or that this CPU lacks */
-  FASTNORM_ERROR_THREADS = 13 /* a negative number of threads */
+  /* args is NULL, or .size is not one that this library knows */
+  FASTNORM_ERROR_ARGS = 1,
+  /* .dtype is not one of fastnorm_dtype */
+  FASTNORM_ERROR_DTYPE = 2,
+  /* a required pointer is NULL */
+  FASTNORM_ERROR_NULL = 3,
+  /* the extents overflow size_t, or ptrdiff_t in bytes */
+  FASTNORM_ERROR_SHAPE = 4,
+  /* output elements overlap, or the channels of a table are not adjacent */
+  FASTNORM_ERROR_STRIDE = 5,
+  /* a pointer is not aligned to its element */
+  FASTNORM_ERROR_ALIGNMENT = 6,
+  /* an output overlaps an input or another output */
+  FASTNORM_ERROR_OVERLAP = 7,
+  /* eps is NaN, infinite, or negative (but for FASTNORM_EPS_ZERO) */
+  FASTNORM_ERROR_EPS = 8,
+  /* momentum is neither in (0, 1] nor FASTNORM_MOMENTUM_CUMULATIVE */
+  FASTNORM_ERROR_MOMENTUM = 9,
+  /* running_mean and running_var must come together, and inference needs them */
+  FASTNORM_ERROR_RUNNING = 10,
+  /* training with one value per channel has no variance */
+  FASTNORM_ERROR_COUNT = 11,
+  /* an instruction set that is unknown or that this CPU lacks */
+  FASTNORM_ERROR_ISA = 12,
+  /* a negative number of threads */
+  FASTNORM_ERROR_THREADS = 13
 } fastnorm_status;
 
 /* One English sentence for a status. Static memory; never NULL, for any value. */

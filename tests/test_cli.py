@@ -598,6 +598,19 @@ def test_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert "Usage: fastnorm" in capsys.readouterr().out
 
 
+def test_the_examples_of_the_help_keep_their_lines(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for words, example in (
+        ([], "fastnorm stats train.npy --save stats.npz"),
+        (["normalize"], "fastnorm normalize table.npy out.npy --op standardize"),
+        (["stats"], "fastnorm stats table.npy --ddof 1 --json"),
+        (["bench"], "fastnorm bench --quick"),
+    ):
+        assert main([*words, "--help"]) == 0
+        assert example in map(str.strip, capsys.readouterr().out.splitlines())
+
+
 def test_no_arguments_show_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
     assert "Usage: fastnorm" in capsys.readouterr().err

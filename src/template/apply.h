@@ -105,10 +105,12 @@ FN_WORD void FN_KERNEL(apply_lines)(const lines *l, size_t len, bool centered, i
   if (i > 0)
     FN_KERNEL(apply_some)(&copy, 0, i, centered, mode, runs);
   if (stream && (uintptr_t)(copy.y + i) % 64 == 0)
-    for (; i + FN_VEC <= len; i += FN_VEC)
+    for (; i + FN_VEC <= len; i += FN_VEC) {
       FN_KERNEL(apply_vec)(&copy, i, centered, mode, runs, true);
-  for (; i + FN_VEC <= len; i += FN_VEC)
+    }
+  for (; i + FN_VEC <= len; i += FN_VEC) {
     FN_KERNEL(apply_vec)(&copy, i, centered, mode, runs, false);
+  }
   if (i < len)
     FN_KERNEL(apply_some)(&copy, i, len - i, centered, mode, runs);
 }
@@ -153,14 +155,16 @@ FN_WORD void FN_KERNEL(apply_to_runs)(const fn_runs *g, T *y, ptrdiff_t y_row_st
   /* Two at a time where there is a weight or a bias to share, unless the lines of y
    * that are streamed would not begin together. */
   if (mode != 0 && !(stream && y_row_stride * (ptrdiff_t)sizeof(T) % 64 != 0))
-    for (; r + 2 <= rows; r += 2)
+    for (; r + 2 <= rows; r += 2) {
       FN_KERNEL(apply_from_run)
       (g, r, y, y_row_stride, y_seg_stride, hi, scale, offset, weight, bias, centered,
        mode, 2, stream);
-  for (; r < rows; r++)
+    }
+  for (; r < rows; r++) {
     FN_KERNEL(apply_from_run)
     (g, r, y, y_row_stride, y_seg_stride, hi, scale, offset, weight, bias, centered,
      mode, 1, stream);
+  }
   if (stream)
     stream_end();
 }
@@ -196,11 +200,9 @@ static void FN_KERNEL(apply_runs)(const fn_runs *g, void *y, ptrdiff_t y_row_str
 #define CASE(centered, mode)                                                           \
   if (g->segs == 1 && g->len <= FN_HALF)                                               \
     FN_KERNEL(apply_to_tiny_runs)                                                      \
-    (g, y, y_row_stride, hi, scale, offset, weight, bias, centered, mode);             \
-  else                                                                                 \
-    FN_KERNEL(apply_to_runs)                                                           \
-    (g, y, y_row_stride, y_seg_stride, hi, scale, offset, weight, bias, stream,        \
-     centered, mode)
+  (g, y, y_row_stride, hi, scale, offset, weight, bias, centered, mode);               \
+  else FN_KERNEL(apply_to_runs)(g, y, y_row_stride, y_seg_stride, hi, scale, offset,   \
+                                weight, bias, stream, centered, mode)
   FN_KERNEL_MODES
 #undef CASE
 }
@@ -256,10 +258,12 @@ FN_WORD void FN_KERNEL(apply_bundle)(const fn_table *t, size_t r, T *y,
   if (i > 0)
     FN_KERNEL(bundle_vec)(&b, 0, i, centered, mode, rows, false);
   if (stream && (uintptr_t)(b.y + i) % 64 == 0)
-    for (; i + FN_VEC <= cols; i += FN_VEC)
+    for (; i + FN_VEC <= cols; i += FN_VEC) {
       FN_KERNEL(bundle_vec)(&b, i, FN_VEC, centered, mode, rows, true);
-  for (; i + FN_VEC <= cols; i += FN_VEC)
+    }
+  for (; i + FN_VEC <= cols; i += FN_VEC) {
     FN_KERNEL(bundle_vec)(&b, i, FN_VEC, centered, mode, rows, false);
+  }
   if (i < cols)
     FN_KERNEL(bundle_vec)(&b, i, cols - i, centered, mode, rows, false);
 }
@@ -271,12 +275,14 @@ FN_WORD void FN_KERNEL(apply_to_columns)(const fn_table *t, T *y, ptrdiff_t y_st
   const size_t rows = t->rows;
   size_t r = 0;
   if (y_stride * (ptrdiff_t)sizeof(T) % 64 == 0) /* else their lines begin apart */
-    for (; r + 4 <= rows; r += 4)
+    for (; r + 4 <= rows; r += 4) {
       FN_KERNEL(apply_bundle)
       (t, r, y, y_stride, hi, scale, offset, weight, bias, stream, centered, mode, 4);
-  for (; r < rows; r++)
+    }
+  for (; r < rows; r++) {
     FN_KERNEL(apply_bundle)
     (t, r, y, y_stride, hi, scale, offset, weight, bias, stream, centered, mode, 1);
+  }
   if (stream)
     stream_end();
 }

@@ -194,7 +194,7 @@ FN_WORD void FN_KERNEL(moments_of_short_runs)(const fn_runs *g, const T *shift,
       }
       if (left > 0)
         FN_KERNEL(add_vec)
-        (&b, V(load_partial_or)(x + steps * FN_VEC, left, shift_k), centered);
+      (&b, V(load_partial_or)(x + steps * FN_VEC, left, shift_k), centered);
       FN_KERNEL(store_block)(sums[k], sqs[k], &b, centered);
     }
     if (centered)
