@@ -20,7 +20,9 @@ typedef struct batch_work {
   ptrdiff_t y_stride, y_channel_stride;
   const void *weight, *bias;
   void *running_mean, *running_var, *mean, *rstd;
-  double eps, factor; /* of the new value in the running statistics */
+  double eps;
+  double factor; /* of the new value in the running statistics */
+  double unbias; /* from the biased to the unbiased variance */
   bool training, stream;
   size_t samples; /* runs, inference: how many of the batch make a piece */
 } batch_work;
@@ -38,8 +40,7 @@ static void report(const batch_work *w, size_t c, const fn_column_result *found)
     fn_set(dtype, w->rstd, c, found->rstd);
   if (!w->training || !w->running_mean)
     return;
-  const double n = (double)w->a.batch * (double)w->a.spatial;
-  const double f = w->factor, unbiased = found->var * (n / (n - 1.0));
+  const double f = w->factor, unbiased = found->var * w->unbias;
   fn_set(dtype, w->running_mean, c,
          (1.0 - f) * fn_get(dtype, w->running_mean, c) + f * found->mean);
   fn_set(dtype, w->running_var, c,
@@ -396,6 +397,8 @@ fastnorm_status fastnorm_batch_norm(const fastnorm_batch_norm_args *callers) {
   w.mean = args.mean;
   w.rstd = args.rstd;
   w.training = args.training != 0;
+  const double n = (double)args.batch * (double)args.spatial;
+  w.unbias = n / (n - 1.0);
   const size_t need = w.training ? fn_channels_scratch(&w.a) : 0;
   w.a.scratch = need > 0 && args.scratch_size >= need ? args.scratch : NULL;
   run(&w);

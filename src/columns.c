@@ -92,6 +92,11 @@ void fn_columns_chunk(const fn_kernels *k, fastnorm_dtype dtype, const fn_table 
                            .cols = t->cols};
     k->moments_columns(&part, shift, wide_sum, wide_sq);
   }
+  if (fold == 1) {
+    memcpy(sum, wide_sum, t->cols * sizeof(double));
+    memcpy(sq, wide_sq, t->cols * sizeof(double));
+    return;
+  }
   for (size_t c = 0; c < t->cols; c++) {
     fn_sum total = {0.0, 0.0}, total_sq = {0.0, 0.0};
     for (size_t i = 0; i < fold; i++) {
@@ -128,8 +133,9 @@ void fn_columns_shift(const fn_kernels *k, fastnorm_dtype dtype, const fn_table 
   memset(sq, 0, sizeof(sq));
   memset(&s->shift, 0, sizeof(s->shift));
   k->moments_columns(&sample, &s->shift, sum, sq);
+  const double share = 1.0 / (double)rows; /* nearly the mean is good enough */
   for (size_t c = 0; c < t->cols; c++)
-    fn_set(dtype, &s->shift, c, sum[c] / (double)rows);
+    fn_set(dtype, &s->shift, c, sum[c] * share);
   replicate_shift(dtype, t, s);
 }
 
@@ -138,6 +144,10 @@ static void all_sums(const fn_kernels *k, fastnorm_dtype dtype, const fn_table *
                      fn_column_stats *s) {
   const size_t chunks = fn_column_chunks(t), n = t->cols;
   double part[2 * FN_COLUMNS], rounding[2 * FN_COLUMNS];
+  if (chunks == 1 && !chunk_sums) {
+    fn_columns_chunk(k, dtype, t, shift, 0, s->sum, s->sq);
+    return;
+  }
   for (size_t i = 0; i < chunks; i++) {
     const double *sums = chunk_sums ? chunk_sums + i * 2 * n : part;
     if (!chunk_sums)

@@ -10,18 +10,6 @@
 
 #include "sum.h"
 
-double fn_get(fastnorm_dtype dtype, const void *p, size_t i) {
-  return dtype == FASTNORM_FLOAT32 ? (double)((const float *)p)[i]
-                                   : ((const double *)p)[i];
-}
-
-void fn_set(fastnorm_dtype dtype, void *p, size_t i, double value) {
-  if (dtype == FASTNORM_FLOAT32)
-    ((float *)p)[i] = (float)value;
-  else
-    ((double *)p)[i] = value;
-}
-
 /* x * 2^exponent, in two steps so that neither factor leaves the range. */
 typedef struct factor {
   double first, second;

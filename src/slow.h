@@ -17,8 +17,18 @@ typedef struct fn_slow {
   int exponent, rstd_exponent;
 } fn_slow;
 
-double fn_get(fastnorm_dtype dtype, const void *p, size_t i);
-void fn_set(fastnorm_dtype dtype, void *p, size_t i, double value);
+/* Element i of an array of the dtype, as a double. */
+static inline double fn_get(fastnorm_dtype dtype, const void *p, size_t i) {
+  return dtype == FASTNORM_FLOAT32 ? (double)((const float *)p)[i]
+                                   : ((const double *)p)[i];
+}
+
+static inline void fn_set(fastnorm_dtype dtype, void *p, size_t i, double value) {
+  if (dtype == FASTNORM_FLOAT32)
+    ((float *)p)[i] = (float)value;
+  else
+    ((double *)p)[i] = value;
+}
 
 /* Statistics of run 0 of g: about its mean, or about zero if not centered. */
 void fn_slow_stats(fastnorm_dtype dtype, const fn_runs *g, double eps, bool centered,
