@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: MIT
+"""The README's examples run as they stand, and say what they should."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def block(language: str, after: str = "") -> str:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    found = re.search(rf"```{language}\n(.*?)```", text[text.index(after) :], re.S)
+    assert found is not None
+    return found.group(1)
+
+
+def test_the_python_example(tmp_path: Path) -> None:
+    file = tmp_path / "example.py"
+    file.write_text(block("python"), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, file], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert done.stdout == "True (2, 64, 32, 24) (64,)\n"
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+def test_the_c_example_builds_with_its_one_command(tmp_path: Path) -> None:
+    (tmp_path / "example.c").write_text(block("c"), encoding="utf-8")
+    for folder in ("include", "src"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
+    command = block("sh", "<!-- command: c -->")
+    subprocess.run(["sh", "-c", command], check=True, cwd=tmp_path)
+    done = subprocess.run(
+        [tmp_path / "example"], capture_output=True, text=True, check=True
+    )
+    expected = ["-1.341635", "-0.447212", "0.447212", "1.341635"]
+    assert done.stdout.split() == [value for value in expected for _ in range(2)]
