@@ -14,7 +14,7 @@
 
 #define FOLD_BELOW                                                                     \
   128 /* columns; from here on a vec or two more or less hardly matter */
-#define FOLD_TO     256
+#define FN_FOLD_TO  256
 #define BLOCK_BYTES 524288
 #define PACK_ROWS   16 /* of folded rows: what the kernel sums before it widens */
 
@@ -27,7 +27,7 @@ size_t fn_column_block(size_t rows, size_t cols, fastnorm_dtype dtype) {
 }
 
 size_t fn_column_fold(size_t cols) {
-  return cols < FOLD_BELOW ? FOLD_TO / cols : 1;
+  return cols < FOLD_BELOW ? FN_FOLD_TO / cols : 1;
 }
 
 static size_t fold_of(const fn_table *t) {
@@ -57,8 +57,8 @@ static void folded_sums(const fn_kernels *k, fastnorm_dtype dtype, const fn_tabl
                         size_t fold, const fn_column_array *shift, size_t first,
                         size_t end, double *sum, double *sq) {
   union {
-    float f32[PACK_ROWS * FOLD_TO];
-    double f64[PACK_ROWS * FOLD_TO];
+    float f32[PACK_ROWS * FN_FOLD_TO];
+    double f64[PACK_ROWS * FN_FOLD_TO];
   } pack;
   const bool packed = t->stride != (ptrdiff_t)t->cols;
   while (first < end) {

@@ -10,6 +10,9 @@
 /* Columns are handled in blocks of at most this many. */
 #define FN_COLUMNS 512
 
+/* Rows of few columns are folded into one of about this many. */
+#define FN_FOLD_TO 256
+
 typedef union fn_column_array {
   _Alignas(64) float f32[FN_COLUMNS];
   double f64[FN_COLUMNS];

@@ -1,12 +1,11 @@
 /* columns_apply.c - a mean, scale and offset per column, applied to the rows of a
- * table. SPDX-License-Identifier: MIT */
+ * table.
+ * SPDX-License-Identifier: MIT */
 #include <stdint.h>
 
 #include "columns.h"
 #include "runs.h"
 #include "scale.h"
-
-#define FOLD_TO 256
 
 /* A column, as a run of one-element segments. */
 static fn_runs column(fastnorm_dtype dtype, const fn_table *t, size_t c) {
@@ -109,7 +108,7 @@ static void apply_folded(const fn_kernels *k, fastnorm_dtype dtype, const fn_tab
   fn_column_array hi, scale, offset;
   const size_t element = dtype == FASTNORM_FLOAT32 ? 4 : 8, cols = t->cols;
   const size_t line = 64 / element, total = t->rows * cols;
-  size_t fold = FOLD_TO / cols, head = (64 - (uintptr_t)y % 64) % 64 / element;
+  size_t fold = FN_FOLD_TO / cols, head = (64 - (uintptr_t)y % 64) % 64 / element;
   if (fold > line)
     fold = fold / line * line; /* then a folded row is whole lines */
   if (head > total)
@@ -147,7 +146,7 @@ void fn_columns_apply(const fn_kernels *k, fastnorm_dtype dtype, const fn_table 
   const ptrdiff_t cols = (ptrdiff_t)t->cols;
   const bool per_row = p->per_row && (p->weight || p->bias);
   size_t from = 0;
-  if (!s->any_slow && !per_row && t->cols <= FOLD_TO / 2 && t->stride == cols &&
+  if (!s->any_slow && !per_row && t->cols <= FN_FOLD_TO / 2 && t->stride == cols &&
       y_stride == cols) {
     apply_folded(k, dtype, t, y, s, p);
     return;

@@ -25,15 +25,11 @@
 /* Words of the simd vocabulary: inlined even without optimisation, so that no vector
  * wider than the baseline ABI ever crosses a real call. */
 #if defined(__GNUC__)
-#define FN_WORD        static inline __attribute__((always_inline, unused))
-#define FN_LIKELY(x)   __builtin_expect(!!(x), 1)
-#define FN_ALIGNED(n)  __attribute__((aligned(n)))
-#define FN_PREFETCH(p) __builtin_prefetch(p)
+#define FN_WORD      static inline __attribute__((always_inline, unused))
+#define FN_LIKELY(x) __builtin_expect(!!(x), 1)
 #else
 #define FN_WORD      static inline
 #define FN_LIKELY(x) (x)
-#define FN_ALIGNED(n)
-#define FN_PREFETCH(p) ((void)(p))
 #endif
 
 #define FN_CAT_(a, b, c) a##_##b##_##c

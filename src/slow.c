@@ -1,5 +1,6 @@
 /* slow.c - the rows whose numbers leave the range of plain arithmetic, in scaled
- * double. SPDX-License-Identifier: MIT
+ * double.
+ * SPDX-License-Identifier: MIT
  *
  * Scaling by a power of two is exact, so a row near the ends of the range of the dtype
  * is moved to the middle of the range of double, and there a corrected two-pass with

@@ -1,5 +1,6 @@
 /* slow.h - the rows whose numbers leave the range of plain arithmetic, in scaled
- * double. SPDX-License-Identifier: MIT
+ * double.
+ * SPDX-License-Identifier: MIT
  *
  * Scalar, and the same code on every instruction set: such rows are rare. */
 #ifndef FN_SLOW_H
