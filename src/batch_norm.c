@@ -9,6 +9,7 @@
 #include "channels.h"
 #include "check.h"
 #include "dispatch.h"
+#include "running.h"
 #include "scale.h"
 #include "threads.h"
 
@@ -19,10 +20,10 @@ typedef struct batch_work {
   void *y;
   ptrdiff_t y_stride, y_channel_stride;
   const void *weight, *bias;
-  void *running_mean, *running_var, *mean, *rstd;
+  const void *stored_mean, *stored_var; /* inference: what to apply */
+  fn_running running;                   /* training: what to update, or no mean */
+  void *mean, *rstd;
   double eps;
-  double factor; /* of the new value in the running statistics */
-  double unbias; /* from the biased to the unbiased variance */
   bool training, stream;
   size_t samples; /* runs, inference: how many of the batch make a piece */
 } batch_work;
@@ -38,20 +39,28 @@ static void report(const batch_work *w, size_t c, const fn_column_result *found)
     fn_set(dtype, w->mean, c, found->mean);
   if (w->rstd)
     fn_set(dtype, w->rstd, c, found->rstd);
-  if (!w->training || !w->running_mean)
-    return;
-  const double f = w->factor, unbiased = found->var * w->unbias;
-  fn_set(dtype, w->running_mean, c,
-         (1.0 - f) * fn_get(dtype, w->running_mean, c) + f * found->mean);
-  fn_set(dtype, w->running_var, c,
-         (1.0 - f) * fn_get(dtype, w->running_var, c) + f * unbiased);
+  if (w->running.mean)
+    fn_running_update_one(&w->running, c, found->mean, found->var);
+}
+
+/* Those of n channels of which none is slow; lo is NULL if hi was given. */
+static void report_all(const batch_work *w, size_t first, size_t n, const void *hi,
+                       const void *lo, const double *var, const void *rstd) {
+  const fastnorm_dtype dtype = w->a.dtype;
+  const size_t bytes = n * fn_dtype_size(dtype);
+  if (w->mean) /* hi is the mean rounded to the dtype */
+    memcpy(fn_element(dtype, w->mean, (ptrdiff_t)first), hi, bytes);
+  if (w->rstd)
+    memcpy(fn_element(dtype, w->rstd, (ptrdiff_t)first), rstd, bytes);
+  if (w->running.mean)
+    fn_running_update(&w->running, first, n, hi, lo, var);
 }
 
 /* The stored statistics of n channels from `first`, as arrays of our own. */
 static void read_running(const batch_work *w, size_t first, size_t n, void *hi,
                          double *var) {
-  const void *mean = offset_by(w, w->running_mean, first);
-  const void *variance = offset_by(w, w->running_var, first);
+  const void *mean = offset_by(w, w->stored_mean, first);
+  const void *variance = offset_by(w, w->stored_var, first);
   memcpy(hi, mean, n * (w->a.dtype == FASTNORM_FLOAT32 ? 4 : 8));
   if (w->a.dtype == FASTNORM_FLOAT32)
     for (size_t i = 0; i < n; i++)
@@ -92,11 +101,13 @@ static void scale_group(const batch_work *w, size_t first, const fn_runs *g,
 static void report_group(const batch_work *w, size_t first, size_t rows,
                          const fn_group_stats *s, const group_parameters *p) {
   const fastnorm_dtype dtype = w->a.dtype;
-  if (!w->mean && !w->rstd && !(w->training && w->running_mean))
+  if (!s->any_slow) {
+    report_all(w, first, rows, &s->hi, w->training ? &s->lo : NULL, s->var, &p->rstd);
     return;
+  }
   for (size_t r = 0; r < rows; r++) {
     fn_column_result found;
-    if (s->any_slow && s->is_slow[r])
+    if (s->is_slow[r])
       found = (fn_column_result){fn_slow_mean(&s->slow[r]), fn_slow_var(&s->slow[r]),
                                  fn_slow_rstd(&s->slow[r])};
     else
@@ -260,14 +271,14 @@ static void column_block(const batch_work *w, size_t first, size_t cols) {
     s.any_slow = false;
   }
   fn_columns_scale(a->kernels, a->dtype, cols, &p, &s);
-  for (size_t c = 0; c < cols; c++) {
+  if (!s.any_slow)
+    report_all(w, first, cols, &s.hi, w->training ? &s.lo : NULL, s.var, &s.rstd);
+  for (size_t c = 0; s.any_slow && c < cols; c++) {
     fn_column_result found = {0.0, 0.0, 0.0};
     if (w->training)
       fn_column_read(a->dtype, &t, w->eps, true, &s, c, &found);
-    else if (w->mean || w->rstd)
-      fn_column_given(a->dtype, w->eps, &s, c, &found);
     else
-      break;
+      fn_column_given(a->dtype, w->eps, &s, c, &found);
     report(w, first + c, &found);
   }
   column_work c = {.w = w,
@@ -328,12 +339,12 @@ static fastnorm_status read_parameters(const fastnorm_batch_norm_args *args,
   if (s != FASTNORM_OK)
     return s;
   if (momentum > 0.0 && momentum <= 1.0)
-    w->factor = momentum;
+    w->running.factor = momentum;
   else if (momentum >= 0.0 && momentum <= 0.0)
-    w->factor = 0.1;
+    w->running.factor = 0.1;
   else if (momentum <= FASTNORM_MOMENTUM_CUMULATIVE &&
            momentum >= FASTNORM_MOMENTUM_CUMULATIVE)
-    w->factor = 1.0 / ((double)args->num_batches_tracked + 1.0);
+    w->running.factor = 1.0 / ((double)args->num_batches_tracked + 1.0);
   else
     return FASTNORM_ERROR_MOMENTUM;
   if (!args->running_mean != !args->running_var)
@@ -392,13 +403,19 @@ fastnorm_status fastnorm_batch_norm(const fastnorm_batch_norm_args *callers) {
   w.y = args.y;
   w.weight = args.weight;
   w.bias = args.bias;
-  w.running_mean = args.running_mean;
-  w.running_var = args.running_var;
   w.mean = args.mean;
   w.rstd = args.rstd;
   w.training = args.training != 0;
-  const double n = (double)args.batch * (double)args.spatial;
-  w.unbias = n / (n - 1.0);
+  if (w.training) {
+    const double n = (double)args.batch * (double)args.spatial;
+    w.running.dtype = args.dtype;
+    w.running.mean = args.running_mean;
+    w.running.var = args.running_var;
+    w.running.unbias = n / (n - 1.0);
+  } else {
+    w.stored_mean = args.running_mean;
+    w.stored_var = args.running_var;
+  }
   const size_t need = w.training ? fn_channels_scratch(&w.a) : 0;
   w.a.scratch = need > 0 && args.scratch_size >= need ? args.scratch : NULL;
   run(&w);

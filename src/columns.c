@@ -26,8 +26,17 @@ size_t fn_column_block(size_t rows, size_t cols, fastnorm_dtype dtype) {
                        : (block < FN_COLUMNS ? block : FN_COLUMNS);
 }
 
+/* A folded row is whole vecs if it can be, else half ones: the last of a row costs as
+ * much as a full one, and its rows then begin on a line each. */
 size_t fn_column_fold(size_t cols) {
-  return cols < FOLD_BELOW ? FN_FOLD_TO / cols : 1;
+  const size_t most = FN_FOLD_TO / cols;
+  if (cols >= FOLD_BELOW)
+    return 1;
+  for (size_t width = FN_PAD; width > 1; width /= 2)
+    for (size_t fold = most; 2 * fold > most; fold--)
+      if (fold * cols % width == 0)
+        return fold;
+  return most;
 }
 
 static size_t fold_of(const fn_table *t) {

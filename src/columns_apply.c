@@ -107,10 +107,8 @@ static void apply_folded(const fn_kernels *k, fastnorm_dtype dtype, const fn_tab
                          const fn_column_parameters *p) {
   fn_column_array hi, scale, offset;
   const size_t element = dtype == FASTNORM_FLOAT32 ? 4 : 8, cols = t->cols;
-  const size_t line = 64 / element, total = t->rows * cols;
-  size_t fold = FN_FOLD_TO / cols, head = (64 - (uintptr_t)y % 64) % 64 / element;
-  if (fold > line)
-    fold = fold / line * line; /* then a folded row is whole lines */
+  const size_t total = t->rows * cols, fold = fn_column_fold(cols);
+  size_t head = (64 - (uintptr_t)y % 64) % 64 / element;
   if (head > total)
     head = total;
   const size_t width = fold * cols, rows = (total - head) / width;

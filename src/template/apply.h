@@ -95,7 +95,7 @@ FN_WORD void FN_KERNEL(apply_some)(const lines *l, size_t i, size_t n, bool cent
  * matter to the result here. Short runs are not worth it. */
 FN_WORD size_t FN_KERNEL(peel)(const T *y, size_t len) {
   const size_t off = (uintptr_t)y % 64 / sizeof(T);
-  return off == 0 || len < 8 * FN_VEC ? 0 : 64 / sizeof(T) - off;
+  return off == 0 || len < 4 * FN_VEC ? 0 : 64 / sizeof(T) - off;
 }
 
 FN_WORD void FN_KERNEL(apply_lines)(const lines *l, size_t len, bool centered, int mode,

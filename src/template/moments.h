@@ -294,23 +294,36 @@ FN_WORD void FN_KERNEL(add_rows)(block *b, const T *x, ptrdiff_t stride, size_t 
       FN_KERNEL(add_vec)(b, V(load_partial_or)(x, cols, b->shift), centered);
 }
 
+/* Rows r to r + rows, columns c to c + FN_VEC. */
+FN_WORD void FN_KERNEL(add_tile)(const fn_table *t, size_t r, size_t rows, size_t c,
+                                 const T *shift, double *sum, double *sq, bool ahead,
+                                 bool centered) {
+  const size_t chain = rows < FN_CHAIN ? rows : FN_CHAIN;
+  const T *x = (const T *)t->x + (ptrdiff_t)r * t->stride + c;
+  block b = FN_KERNEL(empty_block)(centered ? V(load)(shift + c) : V(splat)((T)0));
+  if (ahead && r + 2 * FN_BLOCK <= t->rows)
+    for (int i = 0; i < FN_BLOCK; i++)
+      FN_PREFETCH_VEC(x + (FN_BLOCK + i) * t->stride);
+  FN_KERNEL(add_rows)(&b, x, t->stride, chain, t->cols - c, centered);
+  FN_KERNEL(end_chain)(&b);
+  x += (ptrdiff_t)chain * t->stride;
+  FN_KERNEL(add_rows)(&b, x, t->stride, rows - chain, t->cols - c, centered);
+  if (centered)
+    V(add_wide)(sum + c, V(add)(b.first_s, b.s));
+  V(add_wide)(sq + c, V(add)(b.first_q, b.q));
+}
+
+/* A tile reads 16 rows at once, which the processor's own prefetch does not foresee, so
+ * each asks for the one below it (AMD EPYC Zen 5, avx512, [50176, 192] from memory:
+ * 2250 us without, 890 with, a plain read of the bytes 905; [12000, 512]: 900 and 730).
+ * Not where 16 rows fill the first-level cache: there it cost a fifth. */
 FN_WORD void FN_KERNEL(moments_of_columns)(const fn_table *t, const T *shift,
                                            double *sum, double *sq, bool centered) {
+  const bool ahead = t->cols * sizeof(T) * FN_BLOCK <= 32768;
   for (size_t r = 0; r < t->rows; r += FN_BLOCK) {
     const size_t rows = t->rows - r < FN_BLOCK ? t->rows - r : FN_BLOCK;
-    const size_t chain = rows < FN_CHAIN ? rows : FN_CHAIN;
-    const T *first = (const T *)t->x + (ptrdiff_t)r * t->stride;
-    for (size_t c = 0; c < t->cols; c += FN_VEC) {
-      const T *x = first + c;
-      block b = FN_KERNEL(empty_block)(centered ? V(load)(shift + c) : V(splat)((T)0));
-      FN_KERNEL(add_rows)(&b, x, t->stride, chain, t->cols - c, centered);
-      FN_KERNEL(end_chain)(&b);
-      x += (ptrdiff_t)chain * t->stride;
-      FN_KERNEL(add_rows)(&b, x, t->stride, rows - chain, t->cols - c, centered);
-      if (centered)
-        V(add_wide)(sum + c, V(add)(b.first_s, b.s));
-      V(add_wide)(sq + c, V(add)(b.first_q, b.q));
-    }
+    for (size_t c = 0; c < t->cols; c += FN_VEC)
+      FN_KERNEL(add_tile)(t, r, rows, c, shift, sum, sq, ahead, centered);
   }
 }
 
