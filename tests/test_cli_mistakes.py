@@ -137,6 +137,12 @@ def test_no_space_left_on_a_real_file_system(tmp_path: Path) -> None:
     assert result.stderr == "fastnorm: disk/y.npy: No space left on device\n"
 
 
+def heed_signals() -> None:
+    # A shell makes what it runs in the background ignore SIGINT, and nohup SIGHUP.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize(
     ("number", "status", "word"),
     [
@@ -155,8 +161,7 @@ def test_an_interrupted_run_leaves_nothing(
         [sys.executable, "-m", "fastnorm", "normalize", "x.npy", "y.npy", "--force",
          "--op", "layer_norm", "--memory", "512"],
         stderr=subprocess.PIPE, text=True,
-        # A shell in the background makes its children ignore SIGINT.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=heed_signals,
     )  # fmt: skip
     for _ in range(600):
         if leftovers():
