@@ -105,17 +105,84 @@ typedef enum fastnorm_status {
   /* an instruction set that is unknown or that this CPU lacks */
   FASTNORM_ERROR_ISA = 12,
   /* a negative number of threads */
-  FASTNORM_ERROR_THREADS = 13
+  FASTNORM_ERROR_THREADS = 13,
+  /* a quantization scale or zero point is out of range, or none is needed */
+  FASTNORM_ERROR_QUANTIZATION = 14,
+  /* an activation that is not one of fastnorm_activation, or its alpha or beta is NaN or
+   * out of order */
+  FASTNORM_ERROR_ACTIVATION = 15,
+  /* groups is zero or does not divide channels */
+  FASTNORM_ERROR_GROUPS = 16,
+  /* a residual, y_scale or stored statistics where they have no meaning, or one of two
+   * that belong together */
+  FASTNORM_ERROR_COMBINATION = 17,
+  /* an image of no or too many channels, or a scale, mean or std out of range */
+  FASTNORM_ERROR_IMAGE = 18
 } fastnorm_status;
 
 /* One English sentence for a status. Static memory; never NULL, for any value. */
 FASTNORM_API const char *fastnorm_strerror(fastnorm_status status);
 
-/* The type of the elements of every array of a call. */
+/* The type of the elements of an array. Zero means a default, which each field states;
+ * that of .dtype, the type of x, is float32.
+ *
+ * Arithmetic and the statistics that come back are double for float64 and float for
+ * everything else (the working type): 16-bit and 8-bit elements are widened exactly, and
+ * a result is rounded once, to nearest even, where it is stored. float64 does not mix
+ * with the other types in one call; these mix freely. */
 typedef enum fastnorm_dtype {
-  FASTNORM_FLOAT32 = 0,
-  FASTNORM_FLOAT64 = 1
+  FASTNORM_DEFAULT = 0,
+  FASTNORM_FLOAT32 = 1,
+  FASTNORM_FLOAT64 = 2,
+  FASTNORM_FLOAT16 = 3,  /* IEEE 754 binary16 */
+  FASTNORM_BFLOAT16 = 4, /* the upper half of a float32 */
+  FASTNORM_INT8 = 5,
+  FASTNORM_UINT8 = 6
 } fastnorm_dtype;
+
+/* What 8-bit elements stand for: number = (element - zero_point) * scale. A number is
+ * stored as round(number / scale) + zero_point, to nearest even, limited to the range of
+ * the type (by a multiplication with the reciprocal of scale, rounded to float); NaN as
+ * zero_point. Of x or weight and bias only x may be 8-bit, and y. */
+typedef struct fastnorm_quantization {
+  float scale;        /* 0 means 1; else positive and finite, as is its reciprocal */
+  int32_t zero_point; /* within the range of the type */
+} fastnorm_quantization;
+
+/* The types of a call beside .dtype, the type of x. */
+typedef struct fastnorm_format {
+  fastnorm_dtype y;      /* 0 means that of x, or float32 where x is 8-bit */
+  fastnorm_dtype params; /* weight, bias, running statistics; 0 means as for y's 0 */
+  fastnorm_quantization x_quantization, y_quantization; /* where x or y is 8-bit */
+} fastnorm_format;
+
+/* With v the result so far; vector polynomials, the same bits on every instruction set.
+ * The last column bounds the error of the function itself for float (docs/numerics.md).
+ */
+typedef enum fastnorm_activation {
+  FASTNORM_IDENTITY = 0,
+  FASTNORM_RELU = 1,       /* max(v, 0); NaN stays NaN */
+  FASTNORM_LEAKY_RELU = 2, /* v < 0 ? alpha * v : v; alpha 0 means 0.01 */
+  FASTNORM_RELU6 = 3,      /* min(max(v, 0), 6) */
+  FASTNORM_CLAMP = 4,      /* min(max(v, alpha), beta), alpha <= beta as they are */
+  FASTNORM_GELU = 5,       /* v * (1 + erf(v / sqrt(2))) / 2 */
+  FASTNORM_GELU_TANH = 6,  /* v * (1 + tanh(sqrt(2/pi) * (v + 0.044715 v^3))) / 2 */
+  FASTNORM_SILU = 7,       /* v / (1 + exp(-v)) */
+  FASTNORM_SIGMOID = 8,    /* 1 / (1 + exp(-v)) */
+  FASTNORM_TANH = 9,       /* tanh(v) */
+  FASTNORM_HARDSWISH = 10  /* v * min(max(v + 3, 0), 6) / 6 */
+} fastnorm_activation;
+
+/* What happens between the norm and the store, in the same pass over memory:
+ * y = activation(norm + post_add). */
+typedef struct fastnorm_epilogue {
+  const void *post_add;          /* of the shape of y, or NULL; not y itself */
+  fastnorm_dtype post_add_dtype; /* 0 means that of x, or float32 where x is 8-bit */
+  ptrdiff_t post_add_stride;     /* as .y_stride */
+  ptrdiff_t post_add_channel_stride; /* as .y_channel_stride, where there is one */
+  fastnorm_activation activation;
+  double alpha, beta;
+} fastnorm_epilogue;
 
 /* ---- Instruction sets ---------------------------------------------------------- */
 
@@ -162,6 +229,10 @@ typedef struct fastnorm_exec {
   int num_threads; /* 0: the process-wide number; 1: this thread alone */
   fastnorm_parallel_for parallel_for; /* not NULL: used instead of the shared workers */
   void *context;                      /* passed to parallel_for */
+  /* 1: subnormal inputs and results count as zero on every thread that works for the
+   * call; the control register of each is restored. 0: as IEEE 754 says. Meant for data
+   * full of subnormals, whose arithmetic is slow on many CPUs. */
+  int flush_denormals;
 } fastnorm_exec;
 
 /* ---- Layer norm and RMS norm ---------------------------------------------------- */
@@ -181,8 +252,8 @@ typedef struct fastnorm_layer_norm_args {
   void *y;
   const void *weight; /* [cols], or NULL for ones */
   const void *bias;   /* [cols], or NULL for zeros */
-  void *mean;         /* [rows, inner] of dtype, written if not NULL */
-  void *rstd; /* [rows, inner] of dtype, written if not NULL; it may round to Inf
+  void *mean;         /* [rows, inner] of the working type, written if not NULL */
+  void *rstd; /* [rows, inner] of the working type, if not NULL; it may round to Inf
                           where the deviation is below 1 / the largest number */
   size_t rows;
   size_t cols;
@@ -191,12 +262,40 @@ typedef struct fastnorm_layer_norm_args {
   ptrdiff_t y_stride;
   double eps; /* 0 means 1e-5; FASTNORM_EPS_ZERO means none */
   fastnorm_exec exec;
+  fastnorm_format format;
+  /* Added to x before the norm, in the working type: s = x + residual + residual_bias.
+   * The statistics are those of s before it is rounded to residual_out, which may be
+   * residual itself. Only for inner = 1. */
+  const void *residual;          /* [rows, cols], or NULL */
+  const void *residual_bias;     /* [cols] of format.params, or NULL */
+  void *residual_out;            /* [rows, cols]: receives s if not NULL */
+  fastnorm_dtype residual_dtype; /* of both; 0 means that of x, float32 for 8-bit x */
+  ptrdiff_t residual_stride;     /* elements from row to row; 0 means cols */
+  ptrdiff_t residual_out_stride;
+  fastnorm_epilogue epilogue; /* post_add is [rows, cols, inner] */
+  /* [rows]: where y is int8 or uint8, write each row with a scale of its own, that of
+   * its largest magnitude over 127 (1 for a row of zeros; NaN or Inf if it has one), and
+   * the scale here. y_quantization.scale must then be 0. Only for inner = 1. */
+  float *y_scale;
+  /* [rows, inner] of the working type: normalise by these and not by the statistics of
+   * x. Both or neither. */
+  const void *stored_mean;
+  const void *stored_var;
 } fastnorm_layer_norm_args;
 
 FASTNORM_API fastnorm_status fastnorm_layer_norm(const fastnorm_layer_norm_args *args);
 
 /* y = x / sqrt(mean(x^2) + eps) * weight over the `cols` values of each row (Zhang,
  * Sennrich 2019, arXiv:1910.07467). Layout as for layer norm. */
+typedef enum fastnorm_rms_mode {
+  /* x_hat * weight in the working type, one rounding at the end (torch) */
+  FASTNORM_RMS_PLAIN = 0,
+  /* x_hat is rounded to the type of x before the weight (LLaMA, T5) */
+  FASTNORM_RMS_CAST_BEFORE_WEIGHT = 1,
+  /* x_hat * (1 + weight), the sum rounded to the working type (Gemma) */
+  FASTNORM_RMS_ONE_PLUS_WEIGHT = 2
+} fastnorm_rms_mode;
+
 typedef struct fastnorm_rms_norm_args {
   size_t size; /* sizeof(fastnorm_rms_norm_args) */
   fastnorm_dtype dtype;
@@ -212,9 +311,42 @@ typedef struct fastnorm_rms_norm_args {
   double eps; /* 0 means the machine epsilon of dtype (2^-23 or 2^-52);
                           FASTNORM_EPS_ZERO means none */
   fastnorm_exec exec;
+  /* All of these as in fastnorm_layer_norm_args. */
+  fastnorm_format format;
+  const void *residual;
+  const void *residual_bias;
+  void *residual_out;
+  fastnorm_dtype residual_dtype;
+  ptrdiff_t residual_stride;
+  ptrdiff_t residual_out_stride;
+  fastnorm_epilogue epilogue;
+  float *y_scale;
+  fastnorm_rms_mode mode;
 } fastnorm_rms_norm_args;
 
 FASTNORM_API fastnorm_status fastnorm_rms_norm(const fastnorm_rms_norm_args *args);
+
+/* ---- L2 norm -------------------------------------------------------------------- */
+
+/* y = x / max(norm, eps), norm = sqrt(sum of x^2) over the `cols` values of each row.
+ * Layout as for layer norm. A row of zeros stays zeros. */
+typedef struct fastnorm_l2_norm_args {
+  size_t size; /* sizeof(fastnorm_l2_norm_args) */
+  fastnorm_dtype dtype;
+  const void *x;
+  void *y;
+  void *norm; /* [rows, inner] of the working type: the norm itself, if not NULL */
+  size_t rows;
+  size_t cols;
+  size_t inner;       /* 0 means 1 */
+  ptrdiff_t x_stride; /* elements from row to row; 0 means cols * inner */
+  ptrdiff_t y_stride;
+  double eps; /* 0 means 1e-12; FASTNORM_EPS_ZERO means none */
+  fastnorm_exec exec;
+  fastnorm_format format; /* .params is not used */
+} fastnorm_l2_norm_args;
+
+FASTNORM_API fastnorm_status fastnorm_l2_norm(const fastnorm_l2_norm_args *args);
 
 /* ---- Batch norm ----------------------------------------------------------------- */
 
@@ -265,12 +397,87 @@ typedef struct fastnorm_batch_norm_args {
                                  where spatial = 1; without it, one. Same bits. */
   size_t scratch_size; /* bytes; too few count as none */
   fastnorm_exec exec;
+  fastnorm_format format;
+  fastnorm_epilogue epilogue;
 } fastnorm_batch_norm_args;
 
 FASTNORM_API fastnorm_status fastnorm_batch_norm(const fastnorm_batch_norm_args *args);
 
 /* Bytes of scratch that this call can use; 0 if it has no use for any. */
 FASTNORM_API size_t fastnorm_batch_norm_scratch(const fastnorm_batch_norm_args *args);
+
+/* ---- Group norm and instance norm ------------------------------------------------ */
+
+/* y = (x - mean) / sqrt(var + eps) * weight + bias, mean and variance over each group of
+ * channels / groups adjacent channels of each sample (Wu, He 2018, arXiv:1803.08494).
+ *
+ * x and y are [batch, channels, spatial]: element (n, c, s) is at n * stride +
+ * c * channel_stride + s. With channels_last they are [batch, spatial, channels]:
+ * element (n, s, c) is at n * stride + s * channel_stride + c. */
+typedef struct fastnorm_group_norm_args {
+  size_t size; /* sizeof(fastnorm_group_norm_args) */
+  fastnorm_dtype dtype;
+  const void *x;
+  void *y;
+  const void *weight; /* [channels], or NULL for ones */
+  const void *bias;   /* [channels], or NULL for zeros */
+  void *mean;         /* [batch, groups] of the working type, written if not NULL */
+  void *rstd;
+  size_t batch;
+  size_t channels;
+  size_t spatial;
+  size_t groups; /* divides channels */
+  int channels_last;
+  ptrdiff_t x_stride; /* elements from sample to sample; 0 means channels * spatial */
+  ptrdiff_t y_stride;
+  ptrdiff_t x_channel_stride; /* 0 means spatial; with channels_last, channels */
+  ptrdiff_t y_channel_stride;
+  double eps; /* 0 means 1e-5; FASTNORM_EPS_ZERO means none */
+  fastnorm_exec exec;
+  fastnorm_format format;
+  fastnorm_epilogue epilogue;
+  const void *stored_mean; /* as in fastnorm_layer_norm_args, [batch, groups] */
+  const void *stored_var;
+} fastnorm_group_norm_args;
+
+FASTNORM_API fastnorm_status fastnorm_group_norm(const fastnorm_group_norm_args *args);
+
+/* Group norm with one channel per group (Ulyanov, Vedaldi, Lempitsky 2016,
+ * arXiv:1607.08022), and what PyTorch does about running statistics.
+ *
+ * If given, running_mean and running_var are updated as in batch norm, by the means over
+ * the batch of the statistics of all instances (of their unbiased variances). With
+ * use_running_stats they are applied instead, and only read: then this is batch norm. One
+ * value per instance (spatial = 1) is FASTNORM_ERROR_COUNT unless use_running_stats. */
+typedef struct fastnorm_instance_norm_args {
+  size_t size; /* sizeof(fastnorm_instance_norm_args) */
+  fastnorm_dtype dtype;
+  const void *x;
+  void *y;
+  const void *weight;
+  const void *bias;
+  void *running_mean; /* [channels] of format.params, both or neither */
+  void *running_var;
+  void *mean; /* [batch, channels] of the working type, written if not NULL */
+  void *rstd;
+  size_t batch;
+  size_t channels;
+  size_t spatial;
+  int channels_last;
+  ptrdiff_t x_stride; /* as in fastnorm_group_norm_args */
+  ptrdiff_t y_stride;
+  ptrdiff_t x_channel_stride;
+  ptrdiff_t y_channel_stride;
+  int use_running_stats;
+  double momentum; /* 0 means 0.1 */
+  double eps;      /* 0 means 1e-5; FASTNORM_EPS_ZERO means none */
+  fastnorm_exec exec;
+  fastnorm_format format;
+  fastnorm_epilogue epilogue;
+} fastnorm_instance_norm_args;
+
+FASTNORM_API fastnorm_status
+fastnorm_instance_norm(const fastnorm_instance_norm_args *args);
 
 /* ---- Moments -------------------------------------------------------------------- */
 
@@ -294,6 +501,7 @@ typedef struct fastnorm_moments_args {
   void *scratch; /* optional: fastnorm_moments_scratch() bytes, aligned to 8 */
   size_t scratch_size;
   fastnorm_exec exec;
+  fastnorm_quantization x_quantization; /* where x is 8-bit */
 } fastnorm_moments_args;
 
 FASTNORM_API fastnorm_status fastnorm_moments(const fastnorm_moments_args *args);
@@ -309,6 +517,49 @@ FASTNORM_API fastnorm_status fastnorm_moments_merge(size_t channels, uint64_t *c
                                                     uint64_t other_count,
                                                     const double *other_mean,
                                                     const double *other_m2);
+
+/* ---- Images --------------------------------------------------------------------- */
+
+/* y = (x * scale - mean) / std per channel: pixels as cameras and decoders give them
+ * become what a network reads, in one pass.
+ *
+ * x is [images, height, width, channels]: element (n, h, w, c) is at n * x_stride +
+ * h * x_row_stride + w * channels + c. So a part of an image, or one upside down, is
+ * read where it is. y is the same, or, with channels_first, [images, channels, height,
+ * width]; each image of it is packed. With reverse_channels channel c of y is channel
+ * channels - 1 - c of x (BGR to RGB); mean and std have the order of y.
+ *
+ * The value is worked out in double, with a relative error of at most 4e-16, and rounded
+ * to the type of y: for float32 that is within 0.50001 units in the last place of the
+ * exact value. (16-bit results are rounded from the float32 one.)
+ *
+ * Where x * scale leaves the range of float64, which only a float64 x can, y is Inf. y
+ * may be x where their types and layouts are the same. */
+typedef struct fastnorm_normalize_image_args {
+  size_t size;          /* sizeof(fastnorm_normalize_image_args) */
+  fastnorm_dtype dtype; /* of x: any but int8 */
+  const void *x;
+  void *y;
+  size_t images;
+  size_t height;
+  size_t width;
+  size_t channels;    /* 1 to 16, else FASTNORM_ERROR_IMAGE */
+  ptrdiff_t x_stride; /* elements from image to image; 0 means height * x_row_stride */
+  ptrdiff_t x_row_stride; /* elements from row to row; 0 means width * channels */
+  ptrdiff_t y_stride;     /* elements from image to image; 0 means packed */
+  int channels_first;
+  int reverse_channels;
+  /* Magnitudes of scale and std are 1e-100 to 1e100, those of mean at most 1e100; std is
+   * positive. Else FASTNORM_ERROR_IMAGE. */
+  double scale;       /* 0 means 1 / 255 where x is uint8, else 1 */
+  const double *mean; /* [channels], or NULL for zeros */
+  const double *std;  /* [channels], or NULL for ones */
+  fastnorm_exec exec;
+  fastnorm_format format; /* only .y: a float type; float64 for float64 x alone */
+} fastnorm_normalize_image_args;
+
+FASTNORM_API fastnorm_status
+fastnorm_normalize_image(const fastnorm_normalize_image_args *args);
 
 #ifdef __cplusplus
 }

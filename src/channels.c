@@ -9,19 +9,20 @@
 #define GROUP_BYTES 65536
 #define LONG_BYTES  1048576 /* a channel that no core's own cache keeps anyway */
 
-fastnorm_status fn_channels_read(const fastnorm_moments_args *args, fn_channels *a) {
-  const size_t element = fn_dtype_size(args->dtype);
+fastnorm_status fn_channels_read(const fastnorm_moments_args *args, const fn_formats *f,
+                                 fn_channels *a) {
   const size_t shape[3] = {args->batch, args->channels, args->spatial};
+  const size_t x = f->source.element, y = f->sink.element;
   size_t count;
-  if (element == 0)
-    return FASTNORM_ERROR_DTYPE;
   if (args->exec.num_threads < 0)
     return FASTNORM_ERROR_THREADS;
-  if (!fn_count(shape, element, &count))
+  if (!fn_count(shape, x > y ? x : y, &count))
     return FASTNORM_ERROR_SHAPE;
   const ptrdiff_t s = (ptrdiff_t)args->spatial;
   *a = (fn_channels){
-      .dtype = args->dtype,
+      .dtype = f->working,
+      .source = f->gathers ? &f->source : NULL,
+      .element = x,
       .x = args->x,
       .batch = count ? args->batch : 0,
       .channels = args->channels,
@@ -35,12 +36,18 @@ fastnorm_status fn_channels_read(const fastnorm_moments_args *args, fn_channels 
              : FASTNORM_OK;
 }
 
+const void *fn_channels_at(const fn_channels *a, size_t n, size_t c) {
+  return (const char *)a->x +
+         ((ptrdiff_t)n * a->stride + (ptrdiff_t)c * a->channel_stride) *
+             (ptrdiff_t)a->element;
+}
+
 bool fn_channels_are_columns(const fn_channels *a) {
   return a->spatial == 1;
 }
 
 static size_t element_of(const fn_channels *a) {
-  return a->dtype == FASTNORM_FLOAT32 ? 4 : 8;
+  return fn_dtype_size(a->dtype);
 }
 
 static size_t channel_bytes(const fn_channels *a) {
@@ -63,11 +70,12 @@ size_t fn_channels_scratch(const fn_channels *a) {
   if (!fn_channels_are_long(a))
     return 0;
   const fn_runs g = fn_channels_runs(a, 0, 1);
-  return fn_run_chunks(&g) * 2 * sizeof(double);
+  return fn_run_chunks(&g, a->dtype) * 2 * sizeof(double);
 }
 
 fn_table fn_channels_table(const fn_channels *a, size_t first, size_t cols) {
-  return (fn_table){.x = fn_element(a->dtype, a->x, (ptrdiff_t)first),
+  return (fn_table){.x = fn_channels_at(a, 0, first),
+                    .source = a->source,
                     .rows = a->batch,
                     .stride = a->stride,
                     .cols = cols,
@@ -80,8 +88,8 @@ size_t fn_channels_group(const fn_channels *a) {
 }
 
 fn_runs fn_channels_runs(const fn_channels *a, size_t first, size_t rows) {
-  return (fn_runs){.x =
-                       fn_element(a->dtype, a->x, (ptrdiff_t)first * a->channel_stride),
+  return (fn_runs){.x = fn_channels_at(a, 0, first),
+                   .source = a->source,
                    .rows = rows,
                    .row_stride = a->channel_stride,
                    .segs = a->batch,
@@ -123,15 +131,15 @@ static void run_chunk_task(void *context, size_t index) {
   const chunk_work *w = context;
   const fn_runs c = fn_run_chunk(w->g, w->a->dtype, 0, index);
   double sum[FN_PAD] = {0.0}, sq[FN_PAD] = {0.0};
-  w->a->kernels->moments_runs(&c, w->run_shift, sum, sq);
+  fn_chunk_sums(w->a->kernels, w->a->dtype, &c, w->run_shift, sum, sq);
   w->a->scratch[2 * index] = sum[0];
   w->a->scratch[2 * index + 1] = sq[0];
 }
 
 void fn_channels_long(const fn_channels *a, const fn_runs *g, double eps,
                       fn_group_stats *s) {
-  const size_t chunks = fn_run_chunks(g);
-  a->kernels->shift_runs(g, &s->shift);
+  const size_t chunks = fn_run_chunks(g, a->dtype);
+  fn_runs_shift(a->kernels, a->dtype, g, &s->shift);
   for (size_t r = 0; r < g->rows; r++) {
     const fn_runs one = fn_run_alone(g, a->dtype, r);
     chunk_work w = {

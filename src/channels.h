@@ -5,11 +5,14 @@
 
 #include "columns.h"
 #include "fastnorm.h"
+#include "formats.h"
 #include "runs.h"
 
 typedef struct fn_channels {
   const fn_kernels *kernels;
-  fastnorm_dtype dtype;
+  fastnorm_dtype dtype;    /* the working type */
+  const fn_source *source; /* NULL if x has it */
+  size_t element;          /* bytes, of x */
   const void *x;
   size_t batch, channels, spatial;
   ptrdiff_t stride, channel_stride;
@@ -17,8 +20,13 @@ typedef struct fn_channels {
   const fastnorm_exec *exec;
 } fn_channels;
 
-/* From arguments, with strides filled in; batch is 0 if the array is empty. */
-fastnorm_status fn_channels_read(const fastnorm_moments_args *args, fn_channels *a);
+/* From arguments, with strides filled in; batch is 0 if the array is empty. `f` is what
+ * fn_formats_read() made of the types, and must live as long. */
+fastnorm_status fn_channels_read(const fastnorm_moments_args *args, const fn_formats *f,
+                                 fn_channels *a);
+
+/* x from channel c of sample n on. */
+const void *fn_channels_at(const fn_channels *a, size_t n, size_t c);
 
 /* spatial == 1: columns of a table; everything else is runs. */
 bool fn_channels_are_columns(const fn_channels *a);

@@ -24,10 +24,18 @@ fastnorm_status fn_read_args(void *args, size_t size, size_t first_size,
 
 size_t fn_dtype_size(fastnorm_dtype dtype) {
   switch (dtype) {
+  case FASTNORM_DEFAULT:
+    break;
   case FASTNORM_FLOAT32:
-    return sizeof(float);
+    return 4;
   case FASTNORM_FLOAT64:
-    return sizeof(double);
+    return 8;
+  case FASTNORM_FLOAT16:
+  case FASTNORM_BFLOAT16:
+    return 2;
+  case FASTNORM_INT8:
+  case FASTNORM_UINT8:
+    return 1;
   }
   return 0;
 }
@@ -60,8 +68,8 @@ bool fn_count(const size_t n[3], size_t element, size_t *count) {
 }
 
 /* First and last byte, as addresses; false if they cannot be. */
-static bool byte_range(const fn_array *a, size_t element, uintptr_t *first,
-                       uintptr_t *last) {
+static bool byte_range(const fn_array *a, uintptr_t *first, uintptr_t *last) {
+  const size_t element = a->element;
   const uintptr_t base = (uintptr_t)a->p;
   size_t below = 0, above = element - 1; /* bytes from base */
   for (int k = 0; k < 3; k++) {
@@ -114,30 +122,22 @@ typedef struct byte_span {
   uintptr_t first, last;
 } byte_span;
 
-static fastnorm_status check(const fn_array *a, size_t element, bool output,
-                             byte_span *span) {
-  if (!a->p)
-    return FASTNORM_ERROR_NULL;
-  if ((uintptr_t)a->p % element != 0)
+static fastnorm_status check(const fn_array *a, byte_span *span) {
+  if ((uintptr_t)a->p % a->element != 0)
     return FASTNORM_ERROR_ALIGNMENT;
-  if (!byte_range(a, element, &span->first, &span->last))
+  if (!byte_range(a, &span->first, &span->last))
     return FASTNORM_ERROR_SHAPE;
-  if (output && overlaps_itself(a))
+  if (a->use != FN_INPUT && overlaps_itself(a))
     return FASTNORM_ERROR_STRIDE;
   return FASTNORM_OK;
 }
 
-fastnorm_status fn_check_array(const fn_array *a, size_t element, bool output) {
-  byte_span span;
-  return check(a, element, output, &span);
-}
-
 /* Columns [from, to) of rows with one stride, both arrays: side by side in one buffer.
  * */
-static bool side_by_side(const fn_array *a, const fn_array *b, size_t element) {
+static bool side_by_side(const fn_array *a, const fn_array *b) {
   const ptrdiff_t stride = a->stride[0];
   size_t width[2];
-  if (stride != b->stride[0] || stride <= 0)
+  if (stride != b->stride[0] || a->element != b->element || stride <= 0)
     return false;
   const fn_array *both[2] = {a, b};
   for (int i = 0; i < 2; i++) {
@@ -147,53 +147,43 @@ static bool side_by_side(const fn_array *a, const fn_array *b, size_t element) {
         return false;
       width[i] += (both[i]->n[k] - 1) * (size_t)both[i]->stride[k];
     }
-    width[i] *= element;
+    width[i] *= a->element;
   }
-  const size_t step = (size_t)stride * element;
+  const size_t step = (size_t)stride * a->element;
   const uintptr_t p = (uintptr_t)a->p, q = (uintptr_t)b->p;
   const size_t apart = q >= p ? (q - p) % step : (step - (p - q) % step) % step;
   return apart >= width[0] && step - apart >= width[1];
 }
 
-bool fn_overlap_bytes(const fn_array *a, size_t a_element, const fn_array *b,
-                      size_t b_element) {
-  uintptr_t a_first, a_last, b_first, b_last;
-  if (!a->p || !b->p)
-    return false;
-  if (!byte_range(a, a_element, &a_first, &a_last) ||
-      !byte_range(b, b_element, &b_first, &b_last))
-    return true;
-  return a_first <= b_last && b_first <= a_last;
-}
-
 /* The very same array: the operation in place. */
 static bool same_array(const fn_array *a, const fn_array *b) {
-  bool same = a->p == b->p;
+  bool same = a->p == b->p && a->element == b->element;
   for (int k = 0; k < 3; k++)
     same &= a->n[k] == b->n[k] && (a->n[k] == 1 || a->stride[k] == b->stride[k]);
   return same;
 }
 
-fastnorm_status fn_check_arrays(const fn_array *arrays, size_t n_in, size_t n_out,
-                                size_t element) {
-  const size_t n = 1 + n_in + n_out;
+fastnorm_status fn_check_arrays(const fn_array *arrays, size_t n) {
   byte_span spans[FN_MOST_ARRAYS];
   for (size_t i = 0; i < n; i++) {
-    if (!arrays[i].p && i > 1)
+    if (!arrays[i].p && arrays[i].needed)
+      return FASTNORM_ERROR_NULL;
+    if (!arrays[i].p)
       continue;
-    const fastnorm_status s = check(&arrays[i], element, i == 0 || i > n_in, &spans[i]);
+    const fastnorm_status s = check(&arrays[i], &spans[i]);
     if (s != FASTNORM_OK)
       return s;
   }
   for (size_t i = 0; i < n; i++) /* every pair of which one is an output */
-    for (size_t j = i == 0 || i > n_in ? i + 1 : n_in + 1; j < n; j++) {
-      if (j <= i || !arrays[i].p || !arrays[j].p)
+    for (size_t j = arrays[i].p ? i + 1 : n; j < n; j++) {
+      if (!arrays[j].p || (arrays[i].use == FN_INPUT && arrays[j].use == FN_INPUT))
         continue;
       if (spans[i].last < spans[j].first || spans[j].last < spans[i].first)
         continue;
-      if (i == 0 && j == 1 && same_array(&arrays[0], &arrays[1]))
+      if (j == i + 1 && arrays[i].use == FN_IN_PLACE &&
+          same_array(&arrays[i], &arrays[j]))
         continue;
-      if (!side_by_side(&arrays[i], &arrays[j], element))
+      if (!side_by_side(&arrays[i], &arrays[j]))
         return FASTNORM_ERROR_OVERLAP;
     }
   return FASTNORM_OK;

@@ -9,14 +9,16 @@
 
 #include <string.h>
 
+#include "check.h"
 #include "runs.h"
 #include "sum.h"
 
 #define FOLD_BELOW                                                                     \
   128 /* columns; from here on a vec or two more or less hardly matter */
-#define FN_FOLD_TO  256
-#define BLOCK_BYTES 524288
-#define PACK_ROWS   16 /* of folded rows: what the kernel sums before it widens */
+#define FN_FOLD_TO   256
+#define BLOCK_BYTES  524288
+#define FN_TILE_ROWS 16           /* what the kernel sums before it widens */
+#define PACK_ROWS    FN_TILE_ROWS /* of folded rows */
 
 size_t fn_column_block(size_t rows, size_t cols, fastnorm_dtype dtype) {
   const size_t element = dtype == FASTNORM_FLOAT32 ? 4 : 8;
@@ -48,16 +50,41 @@ size_t fn_column_chunks(const fn_table *t) {
   return (t->rows + rows - 1) / rows;
 }
 
-/* Rows [0, rows) of x, one after another: in place if they are, else copied to pack. */
-static const void *adjacent(fastnorm_dtype dtype, const fn_table *t, size_t first,
-                            size_t rows, void *pack) {
-  const void *x = fn_element(dtype, t->x, (ptrdiff_t)first * t->stride);
+fn_table fn_table_rows(const fn_table *t, fastnorm_dtype dtype, size_t r, size_t n) {
+  const size_t element = t->source ? t->source->element : fn_dtype_size(dtype);
+  fn_table part = *t;
+  part.x = (const char *)t->x + (ptrdiff_t)r * t->stride * (ptrdiff_t)element;
+  part.rows = n;
+  return part;
+}
+
+/* Adds the sums of a table; whole tiles of rows at a time where they must be gathered,
+ * so that the order of the sums is the same. */
+static void add_moments(const fn_kernels *k, fastnorm_dtype dtype, const fn_table *t,
+                        const fn_column_array *shift, double *sum, double *sq) {
+  fn_stage stage;
+  if (!t->source) {
+    k->moments_columns(t, shift, sum, sq);
+    return;
+  }
+  const size_t fit = fn_stage_elements(dtype) / t->cols / FN_TILE_ROWS * FN_TILE_ROWS;
+  for (size_t r = 0; r < t->rows; r += fit) {
+    const fn_table some =
+        fn_table_rows(t, dtype, r, t->rows - r < fit ? t->rows - r : fit);
+    const fn_table staged = fn_gather_table(dtype, &some, &stage);
+    k->moments_columns(&staged, shift, sum, sq);
+  }
+}
+
+/* Rows one after another: in place if they are, else copied to pack. */
+static const void *adjacent(fastnorm_dtype dtype, const fn_table *t, fn_stage *pack) {
+  const size_t bytes = t->cols * fn_dtype_size(dtype);
+  if (t->source)
+    return fn_gather_table(dtype, t, pack).x;
   if (t->stride == (ptrdiff_t)t->cols)
-    return x;
-  const size_t bytes = t->cols * (dtype == FASTNORM_FLOAT32 ? 4 : 8);
-  for (size_t r = 0; r < rows; r++)
-    memcpy((char *)pack + r * bytes, fn_element(dtype, x, (ptrdiff_t)r * t->stride),
-           bytes);
+    return t->x;
+  for (size_t r = 0; r < t->rows; r++)
+    memcpy((char *)pack + r * bytes, fn_table_rows(t, dtype, r, 1).x, bytes);
   return pack;
 }
 
@@ -65,17 +92,15 @@ static const void *adjacent(fastnorm_dtype dtype, const fn_table *t, size_t firs
 static void folded_sums(const fn_kernels *k, fastnorm_dtype dtype, const fn_table *t,
                         size_t fold, const fn_column_array *shift, size_t first,
                         size_t end, double *sum, double *sq) {
-  union {
-    float f32[PACK_ROWS * FN_FOLD_TO];
-    double f64[PACK_ROWS * FN_FOLD_TO];
-  } pack;
-  const bool packed = t->stride != (ptrdiff_t)t->cols;
+  fn_stage pack;
+  const bool packed = t->source || t->stride != (ptrdiff_t)t->cols;
   while (first < end) {
     size_t folded = (end - first) / fold;
     if (packed && folded > PACK_ROWS)
       folded = PACK_ROWS;
     const size_t rows = folded > 0 ? folded * fold : end - first; /* the last few */
-    const fn_table f = {.x = adjacent(dtype, t, first, rows, &pack),
+    const fn_table some = fn_table_rows(t, dtype, first, rows);
+    const fn_table f = {.x = adjacent(dtype, &some, &pack),
                         .rows = folded > 0 ? folded : 1,
                         .stride = (ptrdiff_t)(fold * t->cols),
                         .cols = folded > 0 ? fold * t->cols : rows * t->cols};
@@ -95,11 +120,8 @@ void fn_columns_chunk(const fn_kernels *k, fastnorm_dtype dtype, const fn_table 
   if (fold > 1) {
     folded_sums(k, dtype, t, fold, shift, first, end, wide_sum, wide_sq);
   } else {
-    const fn_table part = {.x = fn_element(dtype, t->x, (ptrdiff_t)first * t->stride),
-                           .rows = end - first,
-                           .stride = t->stride,
-                           .cols = t->cols};
-    k->moments_columns(&part, shift, wide_sum, wide_sq);
+    const fn_table part = fn_table_rows(t, dtype, first, end - first);
+    add_moments(k, dtype, &part, shift, wide_sum, wide_sq);
   }
   if (fold == 1) {
     memcpy(sum, wide_sum, t->cols * sizeof(double));
@@ -136,12 +158,13 @@ void fn_columns_shift(const fn_kernels *k, fastnorm_dtype dtype, const fn_table 
   const fn_table sample = {.x = t->x,
                            .rows = rows,
                            .stride = (ptrdiff_t)(t->rows / rows) * t->stride,
-                           .cols = t->cols};
+                           .cols = t->cols,
+                           .source = t->source};
   double sum[FN_COLUMNS], sq[FN_COLUMNS];
   memset(sum, 0, sizeof(sum));
   memset(sq, 0, sizeof(sq));
   memset(&s->shift, 0, sizeof(s->shift));
-  k->moments_columns(&sample, &s->shift, sum, sq);
+  add_moments(k, dtype, &sample, &s->shift, sum, sq);
   const double share = 1.0 / (double)rows; /* nearly the mean is good enough */
   for (size_t c = 0; c < t->cols; c++)
     fn_set(dtype, &s->shift, c, sum[c] * share);

@@ -6,6 +6,7 @@
 #include "fastnorm.h"
 #include "kernels.h"
 #include "slow.h"
+#include "stage.h"
 
 /* Columns are handled in blocks of at most this many. */
 #define FN_COLUMNS 512
@@ -57,9 +58,12 @@ typedef struct fn_column_parameters {
   double eps;
   bool centered;
   bool given; /* s->hi and s->var were given, not found in the table; s->lo is unused */
-  bool per_row; /* weight[r], bias[r]; else weight[c], bias[c] */
-  bool stream;  /* see FN_STREAM_BYTES */
-  const void *weight, *bias;
+  const void *weight, *bias; /* per column, of the working type, or NULL */
+  bool per_row;              /* these and not those: */
+  fn_vector row_weight, row_bias;
+  const fn_slow *slow;     /* NULL, or [cols]: what fn_slow_stats() would say */
+  bool cast_before_weight; /* to cast_dtype; with per_row */
+  fastnorm_dtype cast_dtype;
 } fn_column_parameters;
 
 /* From mean and variance to rstd, scale and offset, with the weight and bias if they
@@ -85,8 +89,15 @@ void fn_column_read(fastnorm_dtype dtype, const fn_table *t, double eps, bool ce
 void fn_column_given(fastnorm_dtype dtype, double eps, const fn_column_stats *s,
                      size_t c, fn_column_result *out);
 
+/* The rows of `out` are segments: seg_stride, post_add_seg_stride. */
 void fn_columns_apply(const fn_kernels *k, fastnorm_dtype dtype, const fn_table *t,
-                      void *y, ptrdiff_t y_stride, const fn_column_stats *s,
+                      const fn_output *out, const fn_column_stats *s,
                       const fn_column_parameters *p);
+
+/* Table t from row r on; n rows of it. */
+fn_table fn_table_rows(const fn_table *t, fastnorm_dtype dtype, size_t r, size_t n);
+
+/* Column c of it, as a run of one-element segments. */
+fn_runs fn_table_column(const fn_table *t, fastnorm_dtype dtype, size_t c);
 
 #endif

@@ -5,8 +5,8 @@
 
 #include <stdbool.h>
 
-bool fn_cpu_has_avx2(void);   /* with FMA */
-bool fn_cpu_has_avx512(void); /* F, DQ, VL */
+bool fn_cpu_has_avx2(void);   /* with FMA and F16C */
+bool fn_cpu_has_avx512(void); /* F, DQ, VL, BW */
 bool fn_cpu_any(void);        /* true: the baseline */
 
 #endif

@@ -59,7 +59,7 @@ static const fn_isa *current(void) {
 
 const fn_kernels *fn_dispatch(fastnorm_dtype dtype) {
   const fn_isa *isa = current();
-  return isa ? isa->dtype[dtype] : NULL;
+  return isa ? isa->working[dtype == FASTNORM_FLOAT64] : NULL;
 }
 
 const char *fastnorm_isa(void) {

@@ -1,23 +1,26 @@
-/* isa_avx2.c - the kernels for x86-64 with AVX2 and FMA.
+/* isa_avx2.c - the kernels for x86-64 with AVX2, FMA and F16C.
  * SPDX-License-Identifier: MIT */
 #include "compiler.h"
 #if defined(FN_X86)
 #include <immintrin.h>
 
 #include <stdint.h>
+#include <string.h>
 
 #include "kernels.h"
 #include "range.h"
 
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))),                 \
+                             apply_to = function)
 #else
 #pragma GCC push_options
-#pragma GCC target("avx2,fma")
+#pragma GCC target("avx2,fma,f16c")
 #endif
 
 #define FN_ISA avx2
 #include "simd/avx2.h"
+#include "simd/image_avx2.h"
 
 #define FN_T_IS_FLOAT 1
 #include "template/kernels.h"

@@ -1,4 +1,4 @@
-/* isa_avx512.c - the kernels for x86-64 with AVX-512 F, DQ and VL.
+/* isa_avx512.c - the kernels for x86-64 with AVX-512 F, DQ, VL and BW.
  * SPDX-License-Identifier: MIT */
 #include "compiler.h"
 #if defined(FN_X86)
@@ -11,15 +11,16 @@
 
 #if defined(__clang__)
 #pragma clang attribute push(                                                          \
-    __attribute__((target("avx512f,avx512dq,avx512vl,avx2,fma"))),                     \
+    __attribute__((target("avx512f,avx512dq,avx512vl,avx512bw,avx2,fma,f16c"))),       \
     apply_to = function)
 #else
 #pragma GCC push_options
-#pragma GCC target("avx512f,avx512dq,avx512vl,avx2,fma")
+#pragma GCC target("avx512f,avx512dq,avx512vl,avx512bw,avx2,fma,f16c")
 #endif
 
 #define FN_ISA avx512
 #include "simd/avx512.h"
+#include "simd/image_avx512.h"
 
 #define FN_T_IS_FLOAT 1
 #include "template/kernels.h"

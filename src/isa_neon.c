@@ -11,6 +11,7 @@
 
 #define FN_ISA neon
 #include "simd/neon.h"
+#include "simd/image_neon.h"
 
 #define FN_T_IS_FLOAT 1
 #include "template/kernels.h"

@@ -4,6 +4,7 @@
 #include <math.h>
 
 #include <stdint.h>
+#include <string.h>
 
 #include "kernels.h"
 #include "range.h"
@@ -15,6 +16,7 @@
 
 #define FN_ISA portable
 #include "simd/portable.h"
+#include "simd/image_portable.h"
 
 #define FN_T_IS_FLOAT 1
 #include "template/kernels.h"

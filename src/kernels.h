@@ -13,6 +13,7 @@
 #include <stddef.h>
 
 #include "compiler.h"
+#include "fastnorm.h"
 
 /* A reduction may be asked for at most this many runs at a time, and every array that
  * is indexed by run or by column has room for a multiple of FN_PAD entries: kernels may
@@ -30,6 +31,11 @@ typedef struct fn_runs {
   size_t segs;
   ptrdiff_t seg_stride;
   size_t len;
+  /* What follows is not for the kernels, which want an array of the working type: where
+   * x is something else, source says how to read it, and run 0 is row `row` of the call
+   * from element `at` on (see stage.h). */
+  const struct fn_source *source;
+  size_t row, at;
 } fn_runs;
 
 /* A table: `rows` rows of `cols` contiguous elements each. For statistics, `fold` rows
@@ -40,10 +46,17 @@ typedef struct fn_table {
   ptrdiff_t stride;
   size_t cols;
   size_t fold;
+  const struct fn_source *source; /* as in fn_runs */
 } fn_table;
 
-/* shift_runs: shift[r] = mean of a sample of run r, a number near its mean. */
-typedef void fn_shift_runs_kernel(const fn_runs *g, void *shift);
+/* Up to four pieces of a run, of at most a vec each, `all` elements together. */
+typedef struct fn_samples {
+  size_t count, all, n[4];
+  ptrdiff_t at[4];
+} fn_samples;
+
+/* shift_runs: shift[r] = mean of the samples of run r, a number near its mean. */
+typedef void fn_shift_runs_kernel(const fn_runs *g, const fn_samples *s, void *shift);
 
 /* moments_runs: sum[r] = sum of (x - shift[r]), sq[r] = sum of (x - shift[r])^2 over
  * run r. Without shift (NULL) only sq, of x itself. */
@@ -86,6 +99,61 @@ typedef void fn_apply_columns_kernel(const fn_table *t, void *y, ptrdiff_t y_str
                                      const void *offset, const void *weight,
                                      const void *bias, bool stream);
 
+/* Elements of other types than the working one, or with something added, on their way
+ * in. All arrays are contiguous; what is NULL takes no part. */
+typedef struct fn_gather {
+  fastnorm_dtype dtype; /* of x; FLOAT64 only where the working type is double */
+  float scale;          /* 8-bit: x = (element - zero_point) * scale */
+  int zero_point;
+  const void *residual;      /* of residual_dtype, as residual_out */
+  const void *residual_bias; /* of bias_dtype */
+  fastnorm_dtype residual_dtype, bias_dtype;
+  void *residual_out; /* receives the sum, rounded; may be residual */
+} fn_gather;
+
+/* gather: out[i] = x[i] + residual[i] + residual_bias[i], i < n, in the working type.
+ * out may be x where that has the working type. */
+typedef void fn_gather_kernel(const fn_gather *g, const void *x, size_t n, void *out);
+
+/* And on their way out. */
+typedef struct fn_scatter {
+  fastnorm_dtype dtype; /* of y */
+  float inverse_scale;  /* 8-bit: element = round(v * inverse_scale) + zero_point */
+  int zero_point;
+  fastnorm_activation activation;
+  double alpha, beta;
+  fastnorm_dtype post_add_dtype;
+  const void *post_add;
+} fn_scatter;
+
+/* scatter: y[i] = activation(v[i] + post_add[i]), rounded or quantised, i < n. y may be
+ * v where it has the working type. With `stream` y is written past the caches where it
+ * can be. */
+typedef void fn_scatter_kernel(const fn_scatter *s, const void *v, size_t n, void *y,
+                               bool stream);
+
+/* largest: the largest magnitude of v[i], i < n; NaN if there is one. */
+typedef double fn_largest_kernel(const void *v, size_t n);
+
+/* Pixels of interleaved channels, and what becomes of them: (x * scale - mean) / std.
+ * With `planes` channel k of pixel i goes to y[k * plane + i], else to y[i * channels +
+ * k]; with `reverse` the channels of x come from its end. minus_mean and inverse_std are
+ * those of the channels of y, over and over. */
+#define FN_IMAGE_CHANNELS 16
+typedef struct fn_image {
+  fastnorm_dtype x, y; /* FLOAT64 both or neither */
+  size_t channels;     /* at most FN_IMAGE_CHANNELS */
+  bool planes, reverse;
+  ptrdiff_t plane;
+  double scale;
+  double minus_mean[FN_IMAGE_CHANNELS + 32], inverse_std[FN_IMAGE_CHANNELS + 32];
+} fn_image;
+
+/* image: n pixels, side by side. y may be x where it has its type and no planes. With
+ * `stream` y is written past the caches where it can be. */
+typedef void fn_image_kernel(const fn_image *im, const void *x, size_t n, void *y,
+                             bool stream);
+
 /* The list: a line here is a member of the table below and a function of this name in
  * template/, which each isa_*.c instantiates. A line without its function does not
  * link. */
@@ -96,7 +164,11 @@ typedef void fn_apply_columns_kernel(const fn_table *t, void *y, ptrdiff_t y_str
   X(finish)                                                                            \
   X(affine)                                                                            \
   X(apply_runs)                                                                        \
-  X(apply_columns)
+  X(apply_columns)                                                                     \
+  X(gather)                                                                            \
+  X(scatter)                                                                           \
+  X(largest)                                                                           \
+  X(image)
 
 typedef struct fn_kernels {
 #define X(name) fn_##name##_kernel *name;
@@ -104,10 +176,10 @@ typedef struct fn_kernels {
 #undef X
 } fn_kernels;
 
-/* One instruction set: both dtypes, indexed by fastnorm_dtype. */
+/* One instruction set: for the working types float and double. */
 typedef struct fn_isa {
   const char *name;
-  const fn_kernels *dtype[2];
+  const fn_kernels *working[2];
 } fn_isa;
 
 extern const fn_isa fn_isa_portable, fn_isa_avx2, fn_isa_avx512, fn_isa_neon;

@@ -2,9 +2,13 @@
  * SPDX-License-Identifier: MIT */
 #include "channels.h"
 #include "check.h"
+#include "denormals.h"
 #include "dispatch.h"
 #include "sum.h"
 #include "threads.h"
+
+/* the size of the struct before `x_quantization` was added */
+#define FIRST_SIZE offsetof(fastnorm_moments_args, x_quantization)
 
 typedef struct moments_work {
   fn_channels a;
@@ -64,53 +68,71 @@ static void columns(const moments_work *w) {
   }
 }
 
+static fastnorm_status read_channels(const fastnorm_moments_args *args, fn_formats *f,
+                                     fn_channels *a) {
+  const fastnorm_format format = {.x_quantization = args->x_quantization};
+  const fastnorm_epilogue none = {.activation = FASTNORM_IDENTITY};
+  const fastnorm_status s = fn_formats_read(args->dtype, &format, &none, f);
+  return s == FASTNORM_OK ? fn_channels_read(args, f, a) : s;
+}
+
+static void run(const moments_work *w) {
+  const fn_channels *a = &w->a;
+  if (fn_channels_are_columns(a)) {
+    columns(w);
+  } else if (fn_channels_are_long(a) && a->scratch) {
+    long_channels(w);
+  } else {
+    const size_t group = fn_channels_group(a);
+    fn_parallel_for(a->exec, (a->channels + group - 1) / group,
+                    a->batch * a->channels * a->spatial * a->element, group_task,
+                    (void *)w);
+  }
+}
+
 fastnorm_status fastnorm_moments(const fastnorm_moments_args *callers) {
   fastnorm_moments_args args;
+  fn_formats f;
   moments_work w;
-  fastnorm_status s = fn_read_args(&args, sizeof(args), sizeof(args), callers);
+  fastnorm_status s = fn_read_args(&args, sizeof(args), FIRST_SIZE, callers);
   if (s == FASTNORM_OK)
-    s = fn_channels_read(&args, &w.a);
+    s = read_channels(&args, &f, &w.a);
   if (s != FASTNORM_OK || w.a.batch == 0)
     return s;
-  const size_t n = args.channels;
-  const fn_array x = {
-      args.x, {args.batch, n, args.spatial}, {w.a.stride, w.a.channel_stride, 1}};
-  const fn_array out[2] = {{args.mean, {1, 1, n}, {0, 0, 1}},
-                           {args.m2, {1, 1, n}, {0, 0, 1}}};
-  s = fn_check_array(&x, fn_dtype_size(args.dtype), false);
-  for (int i = 0; i < 2 && s == FASTNORM_OK; i++)
-    s = fn_check_array(&out[i], sizeof(double), true);
+  const size_t n = args.channels, wide = sizeof(double);
+  const fn_array arrays[] = {
+      {args.x,
+       {args.batch, n, args.spatial},
+       {w.a.stride, w.a.channel_stride, 1},
+       w.a.element,
+       FN_INPUT,
+       true},
+      {args.mean, {1, 1, n}, {0, 0, 1}, wide, FN_OUTPUT, true},
+      {args.m2, {1, 1, n}, {0, 0, 1}, wide, FN_OUTPUT, true},
+  };
+  s = fn_check_arrays(arrays, 3);
   if (s != FASTNORM_OK)
     return s;
-  if (fn_overlap_bytes(&out[0], sizeof(double), &out[1], sizeof(double)) ||
-      fn_overlap_bytes(&out[0], sizeof(double), &x, fn_dtype_size(args.dtype)) ||
-      fn_overlap_bytes(&out[1], sizeof(double), &x, fn_dtype_size(args.dtype)))
-    return FASTNORM_ERROR_OVERLAP;
-  w.a.kernels = fn_dispatch(args.dtype);
+  w.a.kernels = fn_dispatch(f.working);
   if (!w.a.kernels)
     return FASTNORM_ERROR_ISA;
+  f.source.kernels = w.a.kernels;
   w.mean = args.mean, w.m2 = args.m2;
   const size_t need = fn_channels_scratch(&w.a);
   w.a.scratch = need > 0 && args.scratch_size >= need ? args.scratch : NULL;
-  if (fn_channels_are_columns(&w.a)) {
-    columns(&w);
-  } else if (fn_channels_are_long(&w.a) && w.a.scratch) {
-    long_channels(&w);
-  } else {
-    const size_t group = fn_channels_group(&w.a);
-    fn_parallel_for(&args.exec, (n + group - 1) / group,
-                    args.batch * n * args.spatial * fn_dtype_size(args.dtype),
-                    group_task, &w);
-  }
+  const fn_denormals before = fn_denormals_begin(&args.exec);
+  run(&w);
+  fn_denormals_end(&before);
   return FASTNORM_OK;
 }
 
 size_t fastnorm_moments_scratch(const fastnorm_moments_args *callers) {
   fastnorm_moments_args args;
+  fn_formats f;
   fn_channels a;
-  if (fn_read_args(&args, sizeof(args), sizeof(args), callers) != FASTNORM_OK)
+  if (fn_read_args(&args, sizeof(args), FIRST_SIZE, callers) != FASTNORM_OK)
     return 0;
-  return fn_channels_read(&args, &a) == FASTNORM_OK ? fn_channels_scratch(&a) : 0;
+  return read_channels(&args, &f, &a) == FASTNORM_OK ? fn_channels_scratch(&a) : 0;
 }
 
 fastnorm_status fastnorm_moments_merge(size_t channels, uint64_t *count, double *mean,

@@ -1,105 +1,114 @@
-/* rows.c - layer norm and RMS norm: the work that they share.
+/* rows.c - norms of the rows of a table: the work that layer, RMS and L2 norm share.
  * SPDX-License-Identifier: MIT
  *
  * Rows are taken in groups that stay in the first-level cache between the two passes;
  * a piece of work for a thread is some groups. Both sizes depend on the shape alone. */
 #include "rows.h"
 
+#include <math.h>
+
 #include "check.h"
 #include "columns.h"
-#include "dispatch.h"
+#include "denormals.h"
 #include "runs.h"
+#include "scale.h"
 #include "threads.h"
 
 #define GROUP_BYTES 32768
 #define PIECE_BYTES 131072
 
-fastnorm_status fn_rows_check(const fastnorm_layer_norm_args *args, bool centered,
-                              fn_rows_work *work) {
-  const size_t element = fn_dtype_size(args->dtype);
-  const size_t inner = args->inner ? args->inner : 1;
-  const size_t shape[3] = {args->rows, args->cols, inner};
-  const double initial = centered ? 1e-5 : element == 4 ? 0x1p-23 : 0x1p-52;
-  size_t count, row;
-  double eps;
-  if (element == 0)
-    return FASTNORM_ERROR_DTYPE;
-  fastnorm_status s = fn_read_eps(args->eps, initial, &eps);
-  if (s != FASTNORM_OK)
-    return s;
-  if (args->exec.num_threads < 0)
-    return FASTNORM_ERROR_THREADS;
-  if (!fn_count(shape, element, &count))
-    return FASTNORM_ERROR_SHAPE;
-  *work = (fn_rows_work){.rows = 0};
-  if (count == 0)
-    return FASTNORM_OK;
-  row = args->cols * inner;
-  const ptrdiff_t x_stride = args->x_stride ? args->x_stride : (ptrdiff_t)row;
-  const ptrdiff_t y_stride = args->y_stride ? args->y_stride : (ptrdiff_t)row;
-  const ptrdiff_t in = (ptrdiff_t)inner;
-  const fn_array arrays[] = {
-      {args->y, {args->rows, args->cols, inner}, {y_stride, in, 1}},
-      {args->x, {args->rows, args->cols, inner}, {x_stride, in, 1}},
-      {args->weight, {1, 1, args->cols}, {0, 0, 1}},
-      {args->bias, {1, 1, args->cols}, {0, 0, 1}},
-      {args->mean, {1, args->rows, inner}, {0, in, 1}},
-      {args->rstd, {1, args->rows, inner}, {0, in, 1}},
-  };
-  s = fn_check_arrays(arrays, 3, 2, element);
-  if (s != FASTNORM_OK)
-    return s;
-  const fn_kernels *kernels = fn_dispatch(args->dtype);
-  if (!kernels)
-    return FASTNORM_ERROR_ISA;
-  *work = (fn_rows_work){.kernels = kernels,
-                         .dtype = args->dtype,
-                         .x = args->x,
-                         .weight = args->weight,
-                         .bias = args->bias,
-                         .y = args->y,
-                         .mean = args->mean,
-                         .rstd = args->rstd,
-                         .rows = args->rows,
-                         .cols = args->cols,
-                         .inner = inner,
-                         .x_stride = x_stride,
-                         .y_stride = y_stride,
-                         .eps = eps,
-                         .centered = centered,
-                         .stream =
-                             count * element >= FN_STREAM_BYTES && args->x != args->y};
-  return FASTNORM_OK;
+static bool is_centered(const fn_rows_work *w) {
+  return w->norm == FN_CENTERED;
 }
 
-/* Rows of which some were slow: one at a time. */
-static void apply_mixed(const fn_rows_work *w, const fn_runs *g, void *y,
-                        const fn_group_stats *s, const fn_group_array *scale,
-                        const fn_group_array *offset) {
-  for (size_t r = 0; r < g->rows; r++) {
+static void set_stat(const fn_rows_work *w, void *p, size_t i, double value) {
+  if (p)
+    fn_set(w->dtype, p, i, value);
+}
+
+/* From the mean of squares of a row or column that is not slow to the square of what x
+ * is divided by; the norm itself is the result. A row of zeros is divided by one. */
+static double l2_of(double *var, double n, double eps) {
+  const double norm_sq = *var * n, norm = sqrt(norm_sq);
+  *var = norm < eps ? eps * eps : norm_sq;
+  if (norm <= 0.0)
+    *var = 1.0;
+  return norm;
+}
+
+/* ---- rows ---- */
+
+/* Those whose scale is out of range, or whose statistics were given and are, have become
+ * slow: here is how. */
+static void find_slow(const fn_rows_work *w, const fn_runs *g, fn_group_stats *s) {
+  for (size_t r = 0; s->any_slow && r < g->rows; r++) {
     const fn_runs one = fn_run_alone(g, w->dtype, r);
-    const ptrdiff_t i = (ptrdiff_t)r;
-    void *out = fn_element(w->dtype, y, i * w->y_stride);
-    if (s->is_slow[r])
-      fn_slow_apply(w->dtype, &one, out, 0, &s->slow[r], w->weight, w->bias, 1);
-    else
-      w->kernels->apply_runs(
-          &one, out, 0, 0, w->centered ? fn_element(w->dtype, &s->hi, i) : NULL,
-          fn_element(w->dtype, scale, i), fn_element(w->dtype, offset, i), w->weight,
-          w->bias, false);
+    if (!s->is_slow[r])
+      continue;
+    if (w->stored_mean) {
+      fn_slow_given(fn_get(w->dtype, &s->hi, r), 0.0, s->var[r], w->eps, &s->slow[r]);
+    } else {
+      fn_slow_stats(w->dtype, &one, w->eps, false, &s->slow[r]);
+      s->sum[r] = fn_slow_l2(&s->slow[r], (double)w->cols, w->eps);
+    }
   }
 }
 
-static void write_stats(const fn_rows_work *w, size_t first, size_t rows,
-                        const fn_group_stats *s, const fn_group_array *rstd) {
-  for (size_t r = 0; r < rows; r++) {
+/* Statistics that were given, or those of the L2 norm: s->sum is then the norm. */
+static void find_special(const fn_rows_work *w, size_t first, const fn_runs *g,
+                         fn_rows_stats *found) {
+  fn_group_stats *s = &found->s;
+  if (w->stored_mean) {
+    s->any_slow = false;
+    for (size_t r = 0; r < g->rows; r++) {
+      fn_set(w->dtype, &s->hi, r, fn_get(w->dtype, w->stored_mean, first + r));
+      s->var[r] = fn_get(w->dtype, w->stored_var, first + r);
+    }
+  } else {
+    fn_runs_stats(w->kernels, w->dtype, g, 0.0, false, s);
+    for (size_t r = 0; r < g->rows; r++)
+      if (s->any_slow && s->is_slow[r])
+        s->var[r] = 1.0;
+      else
+        s->sum[r] = l2_of(&s->var[r], (double)w->cols, w->eps);
+  }
+  const fn_scale_input in = {.n = g->rows,
+                             .eps = w->stored_mean ? w->eps : 0.0,
+                             .given = w->stored_mean != NULL,
+                             .hi = w->stored_mean ? &s->hi : NULL,
+                             .var = s->var};
+  fn_group_array rstd;
+  fn_scale(w->kernels, w->dtype, &in, &s->any_slow, s->is_slow, &rstd, &found->scale,
+           &found->offset);
+  find_slow(w, g, s);
+}
+
+void fn_rows_find(const fn_rows_work *w, size_t first, const fn_runs *g,
+                  fn_rows_stats *found) {
+  fn_group_stats *s = &found->s;
+  if (w->stored_mean || w->norm == FN_SUM_OF_SQUARES) {
+    find_special(w, first, g, found);
+    return;
+  }
+  const bool centered = is_centered(w);
+  fn_runs_stats(w->kernels, w->dtype, g, w->eps, centered, s);
+  w->kernels->affine(g->rows, s->var, w->eps, NULL, centered ? &s->lo : NULL, NULL,
+                     NULL, NULL, &found->scale, centered ? &found->offset : NULL);
+}
+
+void fn_rows_write_stats(const fn_rows_work *w, size_t first, size_t rows,
+                         const fn_rows_stats *found) {
+  const fn_group_stats *s = &found->s;
+  for (size_t r = 0; (w->mean || w->rstd) && r < rows; r++) {
     const bool slow = s->any_slow && s->is_slow[r];
     if (w->mean)
-      fn_set(w->dtype, w->mean, first + r,
-             slow ? fn_slow_mean(&s->slow[r]) : fn_get(w->dtype, &s->hi, r));
-    if (w->rstd)
-      fn_set(w->dtype, w->rstd, first + r,
-             slow ? fn_slow_rstd(&s->slow[r]) : fn_get(w->dtype, rstd, r));
+      set_stat(w, w->mean, first + r,
+               slow ? fn_slow_mean(&s->slow[r]) : fn_get(w->dtype, &s->hi, r));
+    if (w->norm == FN_SUM_OF_SQUARES)
+      set_stat(w, w->rstd, first + r, s->sum[r]);
+    else
+      set_stat(w, w->rstd, first + r,
+               slow ? fn_slow_rstd(&s->slow[r]) : fn_get(w->dtype, &found->scale, r));
   }
 }
 
@@ -107,8 +116,7 @@ static void write_stats(const fn_rows_work *w, size_t first, size_t rows,
 typedef struct group_state {
   size_t first;
   fn_runs g;
-  fn_group_stats s;
-  fn_group_array scale, offset; /* scale is rstd: the weights come with the columns */
+  fn_rows_stats found;
 } group_state;
 
 static void group_stats(const fn_rows_work *w, size_t first, size_t rows,
@@ -119,32 +127,39 @@ static void group_stats(const fn_rows_work *w, size_t first, size_t rows,
                        .row_stride = w->x_stride,
                        .segs = 1,
                        .len = w->cols};
-  fn_runs_stats(w->kernels, w->dtype, &state->g, w->eps, w->centered, &state->s);
-  w->kernels->affine(rows, state->s.var, w->eps, NULL,
-                     w->centered ? &state->s.lo : NULL, NULL, NULL, NULL, &state->scale,
-                     w->centered ? &state->offset : NULL);
+  fn_rows_find(w, first, &state->g, &state->found);
 }
 
 static void group_apply(const fn_rows_work *w, const group_state *state) {
-  const fn_group_stats *s = &state->s;
-  void *y = fn_element(w->dtype, w->y, (ptrdiff_t)state->first * w->y_stride);
-  if (s->any_slow)
-    apply_mixed(w, &state->g, y, s, &state->scale, &state->offset);
-  else
-    w->kernels->apply_runs(&state->g, y, w->y_stride, 0, w->centered ? &s->hi : NULL,
-                           &state->scale, &state->offset, w->weight, w->bias,
-                           w->stream);
-  if (w->mean || w->rstd)
-    write_stats(w, state->first, state->g.rows, s, &state->scale);
+  const fn_rows_stats *found = &state->found;
+  const fn_run_apply a = {.kernels = w->kernels,
+                          .dtype = w->dtype,
+                          .hi = is_centered(w) ? &found->s.hi : NULL,
+                          .scale = &found->scale,
+                          .offset = &found->offset,
+                          .s = &found->s,
+                          .weight = w->weight.p,
+                          .bias = w->bias.p,
+                          .step = 1};
+  const fn_output out = {
+      .y = fn_element(w->dtype, w->y, (ptrdiff_t)state->first * w->y_stride),
+      .row_stride = w->y_stride,
+      .stream = w->stream};
+  fn_runs_apply(&a, &state->g, &out);
+  fn_rows_write_stats(w, state->first, state->g.rows, found);
+}
+
+static size_t row_bytes(const fn_rows_work *w) {
+  return w->cols * fn_dtype_size(w->dtype);
 }
 
 static size_t group_rows(const fn_rows_work *w) {
-  const size_t fit = GROUP_BYTES / (w->cols * fn_dtype_size(w->dtype));
+  const size_t fit = GROUP_BYTES / row_bytes(w);
   return fit < 1 ? 1 : fit > FN_GROUP ? FN_GROUP : fit;
 }
 
 static size_t piece_rows(const fn_rows_work *w) {
-  const size_t fit = PIECE_BYTES / (w->cols * fn_dtype_size(w->dtype));
+  const size_t fit = PIECE_BYTES / row_bytes(w);
   const size_t group = group_rows(w);
   return fit < group ? group : fit / group * group;
 }
@@ -158,6 +173,10 @@ static void rows_task(void *context, size_t index) {
   const size_t end = w->rows - first < piece ? w->rows : first + piece;
   group_state states[2];
   int now = 0;
+  if (w->staged) {
+    fn_rows_staged(w, first, end);
+    return;
+  }
   group_stats(w, first, end - first < group ? end - first : group, &states[0]);
   for (size_t r = first; r < end; r += group, now = !now) {
     const size_t next = r + group;
@@ -167,45 +186,106 @@ static void rows_task(void *context, size_t index) {
   }
 }
 
-/* inner > 1: the columns of a table [cols, inner] per row, a block of them at a time.
- * */
+/* ---- inner > 1: the columns of a table [cols, inner] per row, some at a time ---- */
+
 static size_t column_block(const fn_rows_work *w) {
   return fn_column_block(w->cols, w->inner, w->dtype);
+}
+
+/* How the slow columns of an L2 norm are divided; norms[c] of all of them. */
+static void columns_l2(const fn_rows_work *w, const fn_table *t, double *norms,
+                       fn_column_parameters *p, fn_column_stats *s, fn_slow *slow) {
+  for (size_t c = 0; c < t->cols; c++)
+    if (s->any_slow && s->is_slow[c])
+      s->var[c] = 1.0;
+    else
+      norms[c] = l2_of(&s->var[c], (double)w->cols, w->eps);
+  p->eps = 0.0;
+  fn_columns_scale(w->kernels, w->dtype, t->cols, p, s);
+  for (size_t c = 0; s->any_slow && c < t->cols; c++) {
+    const fn_runs run = fn_table_column(t, w->dtype, c);
+    if (!s->is_slow[c])
+      continue;
+    fn_slow_stats(w->dtype, &run, 0.0, false, &slow[c]);
+    norms[c] = fn_slow_l2(&slow[c], (double)w->cols, w->eps);
+  }
+  p->slow = slow;
+}
+
+/* Statistics of the columns of t, which begin at number `first` of all, and their
+ * scale; the caller's arrays of them. */
+static void columns_find(const fn_rows_work *w, const fn_table *t, size_t first,
+                         fn_column_parameters *p, fn_column_stats *s, fn_slow *slow) {
+  const bool centered = is_centered(w), given = w->stored_mean != NULL;
+  double norms[FN_COLUMNS];
+  if (given) {
+    s->any_slow = false;
+    for (size_t c = 0; c < t->cols; c++) {
+      fn_set(w->dtype, &s->hi, c, fn_get(w->dtype, w->stored_mean, first + c));
+      s->var[c] = fn_get(w->dtype, w->stored_var, first + c);
+    }
+  } else {
+    fn_columns_stats(w->kernels, w->dtype, t,
+                     w->norm == FN_SUM_OF_SQUARES ? 0.0 : w->eps, centered, s);
+  }
+  if (w->norm == FN_SUM_OF_SQUARES) {
+    columns_l2(w, t, norms, p, s, slow);
+    for (size_t c = 0; c < t->cols; c++)
+      set_stat(w, w->rstd, first + c, norms[c]);
+    return;
+  }
+  fn_columns_scale(w->kernels, w->dtype, t->cols, p, s);
+  for (size_t c = 0; (w->mean || w->rstd) && c < t->cols; c++) {
+    fn_column_result column;
+    if (given)
+      fn_column_given(w->dtype, w->eps, s, c, &column);
+    else
+      fn_column_read(w->dtype, t, w->eps, centered, s, c, &column);
+    set_stat(w, w->mean, first + c, column.mean);
+    set_stat(w, w->rstd, first + c, column.rstd);
+  }
 }
 
 static void columns_task(void *context, size_t index) {
   const fn_rows_work *w = context;
   const size_t block = column_block(w), blocks = (w->inner + block - 1) / block;
   const size_t r = index / blocks, c = index % blocks * block;
-  const ptrdiff_t from = (ptrdiff_t)c, row = (ptrdiff_t)r, inner = (ptrdiff_t)w->inner;
-  const fn_table t = {.x = fn_element(w->dtype, w->x, row * w->x_stride + from),
+  const ptrdiff_t row = (ptrdiff_t)r, inner = (ptrdiff_t)w->inner;
+  const ptrdiff_t x_at = row * w->x_stride + (ptrdiff_t)c;
+  const fn_table t = {.x = (const char *)w->x + x_at * (ptrdiff_t)w->f.source.element,
                       .rows = w->cols,
                       .stride = inner,
                       .cols = w->inner - c < block ? w->inner - c : block,
-                      .fold = 1};
-  const fn_column_parameters p = {.eps = w->eps,
-                                  .centered = w->centered,
-                                  .per_row = true,
-                                  .stream = w->stream,
-                                  .weight = w->weight,
-                                  .bias = w->bias};
+                      .fold = 1,
+                      .source = w->f.gathers ? &w->f.source : NULL};
+  fn_column_parameters p = {.eps = w->eps,
+                            .centered = is_centered(w),
+                            .given = w->stored_mean != NULL,
+                            .per_row = true,
+                            .row_weight = w->weight,
+                            .row_bias = w->bias,
+                            .cast_before_weight =
+                                w->mode == FASTNORM_RMS_CAST_BEFORE_WEIGHT,
+                            .cast_dtype = w->f.x};
+  fn_output out = {.y = w->y,
+                   .row_stride = w->y_stride,
+                   .seg_stride = inner,
+                   .post_add = w->post_add,
+                   .post_add_row_stride = w->post_add_stride,
+                   .post_add_seg_stride = inner,
+                   .sink = w->f.scatters ? &w->f.sink : NULL,
+                   .stream = w->stream};
+  out = fn_output_at(w->dtype, &out, r, 0, c);
   fn_column_stats s;
-  fn_columns_stats(w->kernels, w->dtype, &t, w->eps, w->centered, &s);
-  fn_columns_scale(w->kernels, w->dtype, t.cols, &p, &s);
-  for (size_t i = 0; (w->mean || w->rstd) && i < t.cols; i++) {
-    fn_column_result column;
-    fn_column_read(w->dtype, &t, w->eps, w->centered, &s, i, &column);
-    if (w->mean)
-      fn_set(w->dtype, w->mean, r * w->inner + c + i, column.mean);
-    if (w->rstd)
-      fn_set(w->dtype, w->rstd, r * w->inner + c + i, column.rstd);
-  }
-  fn_columns_apply(w->kernels, w->dtype, &t,
-                   fn_element(w->dtype, w->y, row * w->y_stride + from), inner, &s, &p);
+  fn_slow slow[FN_COLUMNS];
+  columns_find(w, &t, r * w->inner + c, &p, &s, slow);
+  fn_columns_apply(w->kernels, w->dtype, &t, &out, &s, &p);
 }
 
 void fn_rows_run(const fn_rows_work *w, const fastnorm_exec *exec) {
-  const size_t bytes = 2 * w->rows * w->cols * w->inner * fn_dtype_size(w->dtype);
+  const fn_formats *f = &w->f;
+  const size_t count = w->rows * w->cols * w->inner;
+  const size_t bytes = count * (f->source.element + f->sink.element);
   if (w->inner == 1) {
     const size_t piece = piece_rows(w);
     fn_parallel_for(exec, (w->rows + piece - 1) / piece, bytes, rows_task, (void *)w);

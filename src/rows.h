@@ -1,31 +1,62 @@
-/* rows.h - layer norm and RMS norm: the work that they share.
+/* rows.h - norms of the rows of a table: the work that layer, RMS and L2 norm share.
  * SPDX-License-Identifier: MIT */
 #ifndef FN_ROWS_H
 #define FN_ROWS_H
 
 #include "fastnorm.h"
+#include "formats.h"
 #include "kernels.h"
+#include "runs.h"
 
-/* Both norms: y = (x - mean) * rstd * weight + bias over the cols of [rows, cols,
- * inner], with mean 0 and no bias if not centered. Arguments are checked, extents not
- * 0. */
+typedef enum fn_rows_norm {
+  FN_CENTERED, /* layer norm */
+  FN_MEAN_SQUARE,
+  FN_SUM_OF_SQUARES /* L2: rstd is 1 / max(norm, eps), and norm is written, not rstd */
+} fn_rows_norm;
+
+/* y = (x - mean) * rstd * weight + bias over the cols of [rows, cols, inner]. Arguments
+ * are checked, extents not 0. */
 typedef struct fn_rows_work {
   const fn_kernels *kernels;
-  fastnorm_dtype dtype;
-  const void *x, *weight, *bias;
-  void *y, *mean, *rstd;
+  fn_formats f;
+  fastnorm_dtype dtype; /* the working type */
+  fn_rows_norm norm;
+  fastnorm_rms_mode mode;
+  const void *x;
+  void *y, *mean, *rstd; /* rstd: or the L2 norm */
+  const void *stored_mean, *stored_var;
+  const void *post_add;
+  fn_vector weight, bias;
+  float *y_scale;
   size_t rows, cols, inner;
-  ptrdiff_t x_stride, y_stride;
+  ptrdiff_t x_stride, y_stride, post_add_stride;
   double eps;
-  bool centered;
+  bool staged; /* needs a source, a sink, or parameters that are not plain */
   bool stream; /* see FN_STREAM_BYTES */
 } fn_rows_work;
 
-/* Fills `work` from the arguments of layer norm, after all checks; work->rows is 0 if
- * there is nothing to do. An RMS norm comes as a layer norm that is not centered. */
-fastnorm_status fn_rows_check(const fastnorm_layer_norm_args *args, bool centered,
-                              fn_rows_work *work);
+/* Fills `work` from the arguments, after all checks; work->rows is 0 if there is
+ * nothing to do. RMS and L2 norm come as layer norms without what they do not have. */
+fastnorm_status fn_rows_check(const fastnorm_layer_norm_args *args, fn_rows_norm norm,
+                              fastnorm_rms_mode mode, fn_rows_work *work);
 
 void fn_rows_run(const fn_rows_work *work, const fastnorm_exec *exec);
+
+/* ---- between the files of it ---- */
+
+/* Statistics of rows first to first + g->rows, which are g, and their scale (without
+ * weights) and offset. */
+typedef struct fn_rows_stats {
+  fn_group_stats s;
+  fn_group_array scale, offset;
+} fn_rows_stats;
+
+void fn_rows_find(const fn_rows_work *w, size_t first, const fn_runs *g,
+                  fn_rows_stats *found);
+void fn_rows_write_stats(const fn_rows_work *w, size_t first, size_t rows,
+                         const fn_rows_stats *found);
+
+/* Rows first to end through a stage (rows_staged.c). */
+void fn_rows_staged(const fn_rows_work *w, size_t first, size_t end);
 
 #endif

@@ -2,47 +2,125 @@
  * SPDX-License-Identifier: MIT */
 #include "runs.h"
 
+#include <string.h>
+
+#include "check.h"
 #include "sum.h"
 
 void *fn_element(fastnorm_dtype dtype, const void *p, ptrdiff_t i) {
   return (char *)p + i * (dtype == FASTNORM_FLOAT32 ? 4 : 8);
 }
 
+/* Element i of x, whatever x is an array of. */
+static void *element_of_x(const fn_runs *g, fastnorm_dtype dtype, ptrdiff_t i) {
+  return (char *)g->x +
+         i * (ptrdiff_t)(g->source ? g->source->element : fn_dtype_size(dtype));
+}
+
 fn_runs fn_run_alone(const fn_runs *g, fastnorm_dtype dtype, size_t r) {
   fn_runs one = *g;
-  one.x = fn_element(dtype, g->x, (ptrdiff_t)r * g->row_stride);
+  one.x = element_of_x(g, dtype, (ptrdiff_t)r * g->row_stride);
   one.rows = 1;
+  one.row += r;
   return one;
 }
 
 /* A chunk is some whole segments, or a part of one where segments are long. */
-static size_t segments_per_chunk(const fn_runs *g) {
-  return g->len < FN_RUN_CHUNK ? FN_RUN_CHUNK / g->len : 1;
+static size_t segments_per_chunk(const fn_runs *g, fastnorm_dtype dtype) {
+  const size_t most = fn_stage_elements(dtype);
+  return g->len < most ? most / g->len : 1;
 }
 
-static size_t parts_per_segment(const fn_runs *g) {
-  return (g->len + FN_RUN_CHUNK - 1) / FN_RUN_CHUNK;
+static size_t parts_per_segment(const fn_runs *g, fastnorm_dtype dtype) {
+  const size_t most = fn_stage_elements(dtype);
+  return (g->len + most - 1) / most;
 }
 
-size_t fn_run_chunks(const fn_runs *g) {
-  const size_t segs = segments_per_chunk(g);
-  return (g->segs + segs - 1) / segs * parts_per_segment(g);
+size_t fn_run_chunks(const fn_runs *g, fastnorm_dtype dtype) {
+  const size_t segs = segments_per_chunk(g, dtype);
+  return (g->segs + segs - 1) / segs * parts_per_segment(g, dtype);
+}
+
+void fn_run_chunk_begin(const fn_runs *g, fastnorm_dtype dtype, size_t i, size_t *seg,
+                        size_t *from) {
+  const size_t parts = parts_per_segment(g, dtype);
+  *seg = i / parts * segments_per_chunk(g, dtype);
+  *from = i % parts * fn_stage_elements(dtype);
 }
 
 fn_runs fn_run_chunk(const fn_runs *g, fastnorm_dtype dtype, size_t r, size_t i) {
-  const size_t segs = segments_per_chunk(g), parts = parts_per_segment(g);
-  const size_t seg = i / parts * segs, from = i % parts * FN_RUN_CHUNK;
+  const size_t most = fn_stage_elements(dtype), segs = segments_per_chunk(g, dtype);
+  size_t seg, from;
+  fn_run_chunk_begin(g, dtype, i, &seg, &from);
   fn_runs c = fn_run_alone(g, dtype, r);
-  c.x = fn_element(dtype, c.x, (ptrdiff_t)seg * g->seg_stride + (ptrdiff_t)from);
+  c.x = element_of_x(&c, dtype, (ptrdiff_t)seg * g->seg_stride + (ptrdiff_t)from);
   c.segs = g->segs - seg < segs ? g->segs - seg : segs;
-  c.len = g->len - from < FN_RUN_CHUNK ? g->len - from : FN_RUN_CHUNK;
+  c.len = g->len - from < most ? g->len - from : most;
+  c.at += seg * g->len + from;
   return c;
+}
+
+/* Up to four vecs, evenly spaced: within a tenth of a deviation or so of the mean of
+ * ordinary data, and the (rounded) mean itself of short runs. */
+static fn_samples samples_of(const fn_runs *g, fastnorm_dtype dtype) {
+  const size_t vec = 128 / fn_dtype_size(dtype);
+  const size_t per_segment = (g->len + vec - 1) / vec, steps = g->segs * per_segment;
+  fn_samples s = {.count = steps < 4 ? steps : 4};
+  for (size_t i = 0; i < s.count; i++) {
+    const size_t step = steps < 4 ? i : steps / 4 * i;
+    const size_t from = step % per_segment * vec;
+    s.at[i] = (ptrdiff_t)(step / per_segment) * g->seg_stride + (ptrdiff_t)from;
+    s.n[i] = g->len - from < vec ? g->len - from : vec;
+    s.all += s.n[i];
+  }
+  return s;
+}
+
+void fn_runs_shift(const fn_kernels *k, fastnorm_dtype dtype, const fn_runs *g,
+                   void *shift) {
+  const fn_samples s = samples_of(g, dtype);
+  if (!g->source) {
+    k->shift_runs(g, &s, shift);
+    return;
+  }
+  const size_t vec = 128 / fn_dtype_size(dtype);
+  for (size_t r = 0; r < g->rows; r++) {
+    _Alignas(64) char four[4 * 128];
+    fn_stage stage;
+    fn_group_array one;
+    fn_samples packed = s;
+    for (size_t i = 0; i < s.count; i++) {
+      fn_runs piece = fn_run_alone(g, dtype, r);
+      piece.x = element_of_x(&piece, dtype, s.at[i]);
+      piece.at += g->segs == 1 ? (size_t)s.at[i] : 0; /* only rows have a residual */
+      piece.segs = 1;
+      piece.len = s.n[i];
+      fn_gather_runs(dtype, &piece, false, &stage);
+      memcpy(four + i * 128, &stage, s.n[i] * fn_dtype_size(dtype));
+      packed.at[i] = (ptrdiff_t)(i * vec);
+    }
+    const fn_runs run = {.x = four, .rows = 1, .segs = 2, .len = 4 * vec};
+    k->shift_runs(&run, &packed, &one);
+    fn_set(dtype, shift, r, fn_get(dtype, &one, 0));
+  }
+}
+
+void fn_chunk_sums(const fn_kernels *k, fastnorm_dtype dtype, const fn_runs *chunk,
+                   const void *shift, double *sum, double *sq) {
+  fn_stage stage;
+  if (!chunk->source) {
+    k->moments_runs(chunk, shift, sum, sq);
+    return;
+  }
+  const fn_runs staged = fn_gather_runs(dtype, chunk, false, &stage);
+  k->moments_runs(&staged, shift, sum, sq);
 }
 
 static void sums(const fn_kernels *k, fastnorm_dtype dtype, const fn_runs *g,
                  const void *shift, double *sum, double *sq) {
-  const size_t chunks = g->segs * g->len <= FN_RUN_CHUNK ? 1 : fn_run_chunks(g);
-  if (chunks == 1) {
+  const size_t chunks =
+      g->segs * g->len <= fn_stage_elements(dtype) ? 1 : fn_run_chunks(g, dtype);
+  if (chunks == 1 && !g->source) {
     k->moments_runs(g, shift, sum, sq);
     return;
   }
@@ -51,14 +129,23 @@ static void sums(const fn_kernels *k, fastnorm_dtype dtype, const fn_runs *g,
     for (size_t i = 0; i < chunks; i++) {
       const fn_runs c = fn_run_chunk(g, dtype, r, i);
       double part[FN_PAD] = {0.0}, part_sq[FN_PAD] = {0.0};
-      k->moments_runs(&c, shift ? fn_element(dtype, shift, (ptrdiff_t)r) : NULL, part,
-                      part_sq);
+      fn_chunk_sums(k, dtype, &c, shift ? fn_element(dtype, shift, (ptrdiff_t)r) : NULL,
+                    part, part_sq);
       fn_sum_add(&total, part[0]);
       fn_sum_add(&total_sq, part_sq[0]);
     }
     sum[r] = fn_sum_value(&total);
     sq[r] = fn_sum_value(&total_sq);
   }
+}
+
+static bool is_zero(const fn_kernels *k, fastnorm_dtype dtype, const fn_runs *one) {
+  for (size_t seg = 0; seg < one->segs; seg++) {
+    const void *x = fn_element(dtype, one->x, (ptrdiff_t)seg * one->seg_stride);
+    if (!(k->largest(x, one->len) <= 0.0))
+      return false;
+  }
+  return true;
 }
 
 /* Run r once more, on its own: about its mean, and failing that the slow way. */
@@ -84,6 +171,10 @@ static void repair(const fn_kernels *k, fastnorm_dtype dtype, const fn_runs *g,
     s->var[r] = var[0];
     return;
   }
+  if (!centered && !g->source && is_zero(k, dtype, &one)) {
+    s->var[r] = 0.0; /* as eps is, or nearly: rows of padding need not be slow */
+    return;
+  }
   s->any_slow = s->is_slow[r] = true;
   fn_slow_stats(dtype, &one, eps, centered, &s->slow[r]);
 }
@@ -104,7 +195,7 @@ void fn_runs_finish(const fn_kernels *k, fastnorm_dtype dtype, const fn_runs *g,
 void fn_runs_stats(const fn_kernels *k, fastnorm_dtype dtype, const fn_runs *g,
                    double eps, bool centered, fn_group_stats *s) {
   if (centered)
-    k->shift_runs(g, &s->shift);
+    fn_runs_shift(k, dtype, g, &s->shift);
   sums(k, dtype, g, centered ? &s->shift : NULL, s->sum, s->sq);
   fn_runs_finish(k, dtype, g, eps, centered, s);
 }

@@ -5,6 +5,7 @@
 
 #include "kernels.h"
 #include "slow.h"
+#include "stage.h"
 
 /* Room for FN_GROUP numbers of either dtype. */
 typedef union fn_group_array {
@@ -21,18 +22,29 @@ typedef struct fn_group_stats {
   fn_slow slow[FN_GROUP];
 } fn_group_stats;
 
-/* Elements of a run are summed in chunks of this many at most, and the chunks' sums
- * added with compensation; also the grain of work where one run is shared by threads.
- * */
-#define FN_RUN_CHUNK 16384
+/* Elements of a run are summed in chunks of at most as many as a stage holds, and the
+ * chunks' sums added with compensation; a chunk is also the grain of work where one run
+ * is shared by threads. */
 
 /* The sub-run of run r that is its chunk number i. */
-size_t fn_run_chunks(const fn_runs *g);
+size_t fn_run_chunks(const fn_runs *g, fastnorm_dtype dtype);
 fn_runs fn_run_chunk(const fn_runs *g, fastnorm_dtype dtype, size_t r, size_t i);
+
+/* The segment, and the element of it, with which chunk i begins. */
+void fn_run_chunk_begin(const fn_runs *g, fastnorm_dtype dtype, size_t i, size_t *seg,
+                        size_t *from);
 
 /* The run r alone; element i of an array of the dtype. */
 fn_runs fn_run_alone(const fn_runs *g, fastnorm_dtype dtype, size_t r);
 void *fn_element(fastnorm_dtype dtype, const void *p, ptrdiff_t i);
+
+/* s->shift of each run. */
+void fn_runs_shift(const fn_kernels *k, fastnorm_dtype dtype, const fn_runs *g,
+                   void *shift);
+
+/* Sums of one chunk. */
+void fn_chunk_sums(const fn_kernels *k, fastnorm_dtype dtype, const fn_runs *chunk,
+                   const void *shift, double *sum, double *sq);
 
 /* Moments of runs (at most FN_GROUP), about their means or, if not centered, about 0.
  * */
@@ -42,5 +54,19 @@ void fn_runs_stats(const fn_kernels *k, fastnorm_dtype dtype, const fn_runs *g,
 /* The second half of that, from sums about s->shift that are already there. */
 void fn_runs_finish(const fn_kernels *k, fastnorm_dtype dtype, const fn_runs *g,
                     double eps, bool centered, fn_group_stats *s);
+
+/* What is applied to each run of a group. */
+typedef struct fn_run_apply {
+  const fn_kernels *kernels;
+  fastnorm_dtype dtype;
+  const void *hi; /* NULL if not centered */
+  const void *scale, *offset;
+  const fn_group_stats *s;   /* which of them are slow, and how */
+  const void *weight, *bias; /* of the working type, or NULL */
+  size_t step; /* 1: weight[i] is for element i of every run, and comes after scale and
+                  offset; 0: weight[r] is for run r, and is part of its scale */
+} fn_run_apply;
+
+void fn_runs_apply(const fn_run_apply *a, const fn_runs *g, const fn_output *out);
 
 #endif

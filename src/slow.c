@@ -8,7 +8,9 @@
 #include "slow.h"
 
 #include <math.h>
+#include <string.h>
 
+#include "runs.h"
 #include "sum.h"
 
 /* x * 2^exponent, in two steps so that neither factor leaves the range. */
@@ -27,41 +29,71 @@ static const void *segment(fastnorm_dtype dtype, const void *x, ptrdiff_t stride
   return (const char *)x + (ptrdiff_t)seg * stride * element;
 }
 
+/* n elements of a segment, from `from` on, in the working type. */
+#define SPAN 256
+typedef union span_room {
+  float f32[SPAN];
+  double f64[SPAN];
+} span_room;
+
+static const void *span(fastnorm_dtype dtype, const fn_runs *g, size_t seg, size_t from,
+                        size_t n, span_room *room) {
+  const ptrdiff_t i = (ptrdiff_t)seg * g->seg_stride + (ptrdiff_t)from;
+  fn_stage stage;
+  if (!g->source)
+    return fn_element(dtype, g->x, i);
+  fn_runs part = *g;
+  part.x = (const char *)g->x + i * (ptrdiff_t)g->source->element;
+  part.at += from;
+  part.rows = part.segs = 1;
+  part.len = n;
+  fn_gather_runs(dtype, &part, false, &stage);
+  memcpy(room, &stage, n * (dtype == FASTNORM_FLOAT32 ? 4 : 8));
+  return room;
+}
+
 /* One walk over the run, for the three questions below. */
 typedef struct walk {
   double largest; /* of the finite magnitudes */
+  double first;   /* element */
   bool finite;    /* all of them */
   bool constant;  /* all equal to the first */
   fn_sum sum, sq; /* of X - origin, scaled */
 } walk;
 
 static void survey(fastnorm_dtype dtype, const fn_runs *g, walk *w) {
-  const double x0 = fn_get(dtype, g->x, 0);
+  span_room room;
   *w = (walk){.largest = 0.0, .finite = true, .constant = true};
-  for (size_t seg = 0; seg < g->segs; seg++) {
-    const void *p = segment(dtype, g->x, g->seg_stride, seg);
-    for (size_t i = 0; i < g->len; i++) {
-      const double x = fn_get(dtype, p, i), size = fabs(x);
-      w->constant &= x >= x0 && x <= x0;
-      if (!(size <= 1.7976931348623157e308))
-        w->finite = false;
-      else if (size > w->largest)
-        w->largest = size;
+  w->first = fn_get(dtype, span(dtype, g, 0, 0, 1, &room), 0);
+  for (size_t seg = 0; seg < g->segs; seg++)
+    for (size_t from = 0; from < g->len; from += SPAN) {
+      const size_t n = g->len - from < SPAN ? g->len - from : SPAN;
+      const void *p = span(dtype, g, seg, from, n, &room);
+      for (size_t i = 0; i < n; i++) {
+        const double x = fn_get(dtype, p, i), size = fabs(x);
+        w->constant &= x >= w->first && x <= w->first;
+        if (!(size <= 1.7976931348623157e308))
+          w->finite = false;
+        else if (size > w->largest)
+          w->largest = size;
+      }
     }
-  }
 }
 
 static void deviations(fastnorm_dtype dtype, const fn_runs *g, factor f, double origin,
                        walk *w) {
+  span_room room;
   w->sum = w->sq = (fn_sum){0.0, 0.0};
-  for (size_t seg = 0; seg < g->segs; seg++) {
-    const void *p = segment(dtype, g->x, g->seg_stride, seg);
-    for (size_t i = 0; i < g->len; i++) {
-      const double d = fn_get(dtype, p, i) * f.first * f.second - origin;
-      fn_sum_add(&w->sum, d);
-      fn_sum_add(&w->sq, d * d);
+  for (size_t seg = 0; seg < g->segs; seg++)
+    for (size_t from = 0; from < g->len; from += SPAN) {
+      const size_t n = g->len - from < SPAN ? g->len - from : SPAN;
+      const void *p = span(dtype, g, seg, from, n, &room);
+      for (size_t i = 0; i < n; i++) {
+        const double d = fn_get(dtype, p, i) * f.first * f.second - origin;
+        fn_sum_add(&w->sum, d);
+        fn_sum_add(&w->sq, d * d);
+      }
     }
-  }
 }
 
 static int exponent_of(double x) {
@@ -102,7 +134,7 @@ void fn_slow_stats(fastnorm_dtype dtype, const fn_runs *g, double eps, bool cent
   const factor f = power(-s->exponent);
   s->hi = s->lo = s->var = 0.0;
   if (centered && w.constant) {
-    s->hi = fn_get(dtype, g->x, 0) * f.first * f.second;
+    s->hi = w.first * f.first * f.second;
   } else if (centered) {
     deviations(dtype, g, f, 0.0, &w);
     s->hi = fn_sum_value(&w.sum) / n;
@@ -119,7 +151,7 @@ void fn_slow_stats(fastnorm_dtype dtype, const fn_runs *g, double eps, bool cent
   set_rstd(s, eps);
 }
 
-void fn_slow_given(double mean, double var, double eps, fn_slow *s) {
+void fn_slow_given(double mean, double lo, double var, double eps, fn_slow *s) {
   int e = exponent_of(fabs(mean));
   if (!(fabs(mean) <= 1.7976931348623157e308))
     e = 0;
@@ -127,8 +159,18 @@ void fn_slow_given(double mean, double var, double eps, fn_slow *s) {
   *s = (fn_slow){.exponent = e > 1000 ? 2 : 0, .var = var};
   const factor f = power(-s->exponent);
   s->hi = mean * f.first * f.second;
+  s->lo = lo * f.first * f.second;
   s->var = var * power(-2 * s->exponent).first * power(-2 * s->exponent).second;
   set_rstd(s, eps);
+}
+
+double fn_slow_l2(fn_slow *s, double n, double eps) {
+  const double norm_sq = s->var * n, norm = ldexp(sqrt(norm_sq), s->exponent);
+  s->var = norm < eps ? 0.0 : norm_sq;
+  set_rstd(s, norm < eps ? eps * eps : 0.0);
+  if (norm < eps)
+    s->rstd = 1.0 / eps; /* whose square may be 0 or Inf */
+  return norm;
 }
 
 double fn_slow_mean(const fn_slow *s) {

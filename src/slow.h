@@ -35,15 +35,19 @@ static inline void fn_set(fastnorm_dtype dtype, void *p, size_t i, double value)
 void fn_slow_stats(fastnorm_dtype dtype, const fn_runs *g, double eps, bool centered,
                    fn_slow *s);
 
-/* The same from a mean and variance that are given. */
-void fn_slow_given(double mean, double var, double eps, fn_slow *s);
+/* The same from a mean + lo and variance that are given. */
+void fn_slow_given(double mean, double lo, double var, double eps, fn_slow *s);
+
+/* From moments about zero of n elements to those of the L2 norm, which is the result:
+ * 1 / rstd becomes max(norm, eps). */
+double fn_slow_l2(fn_slow *s, double n, double eps);
 
 /* Back to the scale of x; what leaves the range of double becomes 0 or Inf. */
 double fn_slow_mean(const fn_slow *s);
 double fn_slow_var(const fn_slow *s);
 double fn_slow_rstd(const fn_slow *s);
 
-/* y = (X - mean) * rstd * weight + bias over run 0 of g. Element i of the run (counted
+/* y = (X - mean) * rstd * weight + bias over run 0 of g, which has no source. Element i of the run (counted
  * through its segments) uses weight[i * step] and bias[i * step]; either may be NULL.
  * */
 void fn_slow_apply(fastnorm_dtype dtype, const fn_runs *g, void *y,

@@ -36,6 +36,16 @@ const char *fastnorm_strerror(fastnorm_status status) {
     return "the instruction set is unknown or not supported by this CPU";
   case FASTNORM_ERROR_THREADS:
     return "the number of threads is negative";
+  case FASTNORM_ERROR_QUANTIZATION:
+    return "a quantization scale or zero point is out of range, or none is needed";
+  case FASTNORM_ERROR_ACTIVATION:
+    return "the activation is unknown, or its alpha or beta is NaN or out of order";
+  case FASTNORM_ERROR_GROUPS:
+    return "groups does not divide channels";
+  case FASTNORM_ERROR_COMBINATION:
+    return "fields that do not go together, or one of two that belong together";
+  case FASTNORM_ERROR_IMAGE:
+    return "an image of no or too many channels, or scale, mean or std out of range";
   }
   return "unknown status";
 }

@@ -21,6 +21,8 @@
 
 #include "threads.h"
 
+#include "denormals.h"
+
 #include <limits.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -362,8 +364,22 @@ static void run_shared(size_t threads, size_t count, fastnorm_task task,
 
 #endif
 
-void fn_parallel_for(const fastnorm_exec *exec, size_t count, size_t bytes,
-                     fastnorm_task task, void *context) {
+/* A task whose thread takes subnormals for zero. */
+typedef struct flushing {
+  const fastnorm_exec *exec;
+  fastnorm_task task;
+  void *context;
+} flushing;
+
+static void flush_task(void *context, size_t index) {
+  const flushing *f = context;
+  const fn_denormals before = fn_denormals_begin(f->exec);
+  f->task(f->context, index);
+  fn_denormals_end(&before);
+}
+
+static void spread(const fastnorm_exec *exec, size_t count, size_t bytes,
+                   fastnorm_task task, void *context) {
   const size_t worthwhile = bytes / FN_BYTES_PER_THREAD;
   if (count < 2 || worthwhile < 2 || exec->num_threads == 1) {
     run_alone(count, task, context);
@@ -382,4 +398,13 @@ void fn_parallel_for(const fastnorm_exec *exec, size_t count, size_t bytes,
   } else {
     run_shared(threads, count, task, context);
   }
+}
+
+void fn_parallel_for(const fastnorm_exec *exec, size_t count, size_t bytes,
+                     fastnorm_task task, void *context) {
+  flushing f = {exec, task, context};
+  if (exec->flush_denormals)
+    spread(exec, count, bytes, flush_task, &f);
+  else
+    spread(exec, count, bytes, task, context);
 }

@@ -1,8 +1,10 @@
-/* simd/avx2.h - the vector vocabulary on AVX2 with FMA.
+/* simd/avx2.h - the vector vocabulary on AVX2 with FMA and F16C.
  * SPDX-License-Identifier: MIT
  *
  * A vec is four registers, a to d in the order of the lanes. The words are described in
  * simd/portable.h. */
+
+#include "tables.h"
 
 typedef struct {
   __m256 a, b, c, d;
@@ -232,5 +234,189 @@ FN_WORD void f32_add_wide(double *p, f32_vec x) {
 }
 FN_WORD void stream_end(void) {
   _mm_sfence();
+}
+
+FN_WORD f32_vec f32_div(f32_vec x, f32_vec y) {
+#define F(r) _mm256_div_ps(x.r, y.r)
+  return FN_EACH(f32, F);
+#undef F
+}
+FN_WORD f32_vec f32_abs(f32_vec x) {
+  const __m256 sign = _mm256_set1_ps(-0.0f);
+#define F(r) _mm256_andnot_ps(sign, x.r)
+  return FN_EACH(f32, F);
+#undef F
+}
+FN_WORD f32_vec f32_pow2(f32_vec x) {
+#define F(r) _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(x.r), 23))
+  return FN_EACH(f32, F);
+#undef F
+}
+FN_WORD f64_vec f64_pow2(f64_vec x) {
+#define F(r) _mm256_castsi256_pd(_mm256_slli_epi64(_mm256_castpd_si256(x.r), 52))
+  return FN_EACH(f64, F);
+#undef F
+}
+FN_WORD f32_vec f32_pow2_eighths(f32_vec x) {
+  const __m256i table = _mm256_setr_epi32(FN_EIGHTHS);
+#define F(r)                                                                           \
+  _mm256_castsi256_ps(                                                                 \
+      _mm256_add_epi32(_mm256_permutevar8x32_epi32(table, _mm256_castps_si256(x.r)),   \
+                       _mm256_slli_epi32(_mm256_castps_si256(x.r), 20)))
+  return FN_EACH(f32, F);
+#undef F
+}
+FN_WORD f32_vec f32_max_magnitude(f32_vec x, f32_vec y) {
+  const f32_vec z = f32_abs(y);
+#define F(r)                                                                           \
+  _mm256_castsi256_ps(                                                                 \
+      _mm256_max_epu32(_mm256_castps_si256(x.r), _mm256_castps_si256(z.r)))
+  return FN_EACH(f32, F);
+#undef F
+}
+FN_WORD f64_vec f64_max_magnitude(f64_vec x, f64_vec y) {
+  const f64_vec z = f64_abs(y); /* no sign bits: a signed comparison will do */
+#define F(r)                                                                           \
+  _mm256_blendv_pd(x.r, z.r,                                                           \
+                   _mm256_castsi256_pd(_mm256_cmpgt_epi64(_mm256_castpd_si256(z.r),    \
+                                                          _mm256_castpd_si256(x.r))))
+  return FN_EACH(f64, F);
+#undef F
+}
+
+#define FN_MAP(T, R)                                                                   \
+  FN_WORD T##_vec T##_max(T##_vec x, T##_vec y) {                                      \
+    return (T##_vec){_mm256_max_##R(x.a, y.a), _mm256_max_##R(x.b, y.b),               \
+                     _mm256_max_##R(x.c, y.c), _mm256_max_##R(x.d, y.d)};              \
+  }                                                                                    \
+  FN_WORD T##_vec T##_min(T##_vec x, T##_vec y) {                                      \
+    return (T##_vec){_mm256_min_##R(x.a, y.a), _mm256_min_##R(x.b, y.b),               \
+                     _mm256_min_##R(x.c, y.c), _mm256_min_##R(x.d, y.d)};              \
+  }                                                                                    \
+  FN_WORD T##_reg T##_choose_le(T##_reg x, T##_reg y, T##_reg yes, T##_reg no) {       \
+    return _mm256_blendv_##R(no, yes, _mm256_cmp_##R(x, y, _CMP_LE_OQ));               \
+  }                                                                                    \
+  FN_WORD T##_vec T##_select_le(T##_vec x, T##_vec y, T##_vec yes, T##_vec no) {       \
+    return (T##_vec){                                                                  \
+        T##_choose_le(x.a, y.a, yes.a, no.a), T##_choose_le(x.b, y.b, yes.b, no.b),    \
+        T##_choose_le(x.c, y.c, yes.c, no.c), T##_choose_le(x.d, y.d, yes.d, no.d)};   \
+  }
+FN_MAP(f32, ps)
+FN_MAP(f64, pd)
+#undef FN_MAP
+
+/* 32 elements of two bytes, and of one. */
+typedef struct {
+  __m128i a, b, c, d;
+} u16_vec;
+typedef struct {
+  __m256i v;
+} u8_vec;
+
+FN_WORD u16_vec u16_load(const uint16_t *p) {
+  const __m128i *q = (const __m128i *)p;
+  return (u16_vec){_mm_loadu_si128(q), _mm_loadu_si128(q + 1), _mm_loadu_si128(q + 2),
+                   _mm_loadu_si128(q + 3)};
+}
+FN_WORD void u16_store(uint16_t *p, u16_vec x) {
+  __m128i *q = (__m128i *)p;
+  _mm_storeu_si128(q, x.a);
+  _mm_storeu_si128(q + 1, x.b);
+  _mm_storeu_si128(q + 2, x.c);
+  _mm_storeu_si128(q + 3, x.d);
+}
+FN_WORD void u16_stream(uint16_t *p, u16_vec x) {
+  __m128i *q = (__m128i *)p;
+  _mm_stream_si128(q, x.a);
+  _mm_stream_si128(q + 1, x.b);
+  _mm_stream_si128(q + 2, x.c);
+  _mm_stream_si128(q + 3, x.d);
+}
+FN_WORD u8_vec u8_load(const uint8_t *p) {
+  return (u8_vec){_mm256_loadu_si256((const __m256i *)p)};
+}
+FN_WORD void u8_store(uint8_t *p, u8_vec x) {
+  _mm256_storeu_si256((__m256i *)p, x.v);
+}
+FN_WORD void u8_stream(uint8_t *p, u8_vec x) {
+  _mm256_stream_si256((__m256i *)p, x.v);
+}
+
+/* There is no masked access to so small elements; the ends of arrays go by memory. */
+#define FN_MAP(T, S)                                                                   \
+  FN_WORD T##_vec T##_load_partial(const S *p, size_t n) {                             \
+    S t[32] = {0};                                                                     \
+    memcpy(t, p, n * sizeof(S));                                                       \
+    return T##_load(t);                                                                \
+  }                                                                                    \
+  FN_WORD void T##_store_partial(S *p, size_t n, T##_vec x) {                          \
+    S t[32];                                                                           \
+    T##_store(t, x);                                                                   \
+    memcpy(p, t, n * sizeof(S));                                                       \
+  }
+FN_MAP(u16, uint16_t)
+FN_MAP(u8, uint8_t)
+#undef FN_MAP
+
+FN_WORD f32_vec f32_from_f16(u16_vec x) {
+#define F(r) _mm256_cvtph_ps(x.r)
+  return FN_EACH(f32, F);
+#undef F
+}
+FN_WORD u16_vec f32_to_f16(f32_vec x) {
+#define F(r) _mm256_cvtps_ph(x.r, _MM_FROUND_TO_NEAREST_INT)
+  return FN_EACH(u16, F);
+#undef F
+}
+FN_WORD f32_vec f32_from_bf16(u16_vec x) {
+#define F(r) _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(x.r), 16))
+  return FN_EACH(f32, F);
+#undef F
+}
+FN_WORD __m256i f32_upper_half(__m256 x) {
+  const __m256i bits = _mm256_castps_si256(x);
+  const __m256i odd =
+      _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+  const __m256i up =
+      _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd);
+  const __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));
+  const __m256 r = _mm256_blendv_ps(_mm256_castsi256_ps(up), _mm256_castsi256_ps(quiet),
+                                    _mm256_cmp_ps(x, x, _CMP_UNORD_Q));
+  return _mm256_srli_epi32(_mm256_castps_si256(r), 16);
+}
+FN_WORD u16_vec f32_to_bf16(f32_vec x) {
+  /* Packing works on 128-bit halves: 0xD8 puts their quarters back in order. */
+  const __m256i p = _mm256_permute4x64_epi64(
+      _mm256_packus_epi32(f32_upper_half(x.a), f32_upper_half(x.b)), 0xD8);
+  const __m256i q = _mm256_permute4x64_epi64(
+      _mm256_packus_epi32(f32_upper_half(x.c), f32_upper_half(x.d)), 0xD8);
+  return (u16_vec){_mm256_castsi256_si128(p), _mm256_extracti128_si256(p, 1),
+                   _mm256_castsi256_si128(q), _mm256_extracti128_si256(q, 1)};
+}
+#define FN_MAP(T)                                                                      \
+  FN_WORD f32_vec f32_from_##T##8(u8_vec x) {                                          \
+    const __m128i p = _mm256_castsi256_si128(x.v),                                     \
+                  q = _mm256_extracti128_si256(x.v, 1);                                \
+    return (f32_vec){_mm256_cvtepi32_ps(FN_CVT(p)),                                    \
+                     _mm256_cvtepi32_ps(FN_CVT(_mm_srli_si128(p, 8))),                 \
+                     _mm256_cvtepi32_ps(FN_CVT(q)),                                    \
+                     _mm256_cvtepi32_ps(FN_CVT(_mm_srli_si128(q, 8)))};                \
+  }
+#define FN_CVT(h) _mm256_cvtepu8_epi32(h)
+FN_MAP(u)
+#undef FN_CVT
+#define FN_CVT(h) _mm256_cvtepi8_epi32(h)
+FN_MAP(i)
+#undef FN_CVT
+#undef FN_MAP
+FN_WORD u8_vec f32_to_bytes(f32_vec x, int more) {
+  const __m256i low = _mm256_set1_epi32(0xff);
+#define F(r) _mm256_and_si256(_mm256_castps_si256(x.r), low)
+  const __m256i p = _mm256_packus_epi32(F(a), F(b)),
+                q = _mm256_packus_epi32(F(c), F(d));
+#undef F
+  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+  const __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packus_epi16(p, q), order);
+  return (u8_vec){_mm256_add_epi8(bytes, _mm256_set1_epi8((char)more))};
 }
 #undef FN_EACH

@@ -1,9 +1,11 @@
-/* simd/avx512.h - the vector vocabulary on AVX-512 (F, DQ, VL).
+/* simd/avx512.h - the vector vocabulary on AVX-512 (F, DQ, VL, BW).
  * SPDX-License-Identifier: MIT
  *
  * A vec is 128 bytes on every instruction set, here two registers: the same number of
  * lanes everywhere is what makes the bits the same everywhere. The words are described
  * in simd/portable.h, whose loops are their definition. */
+
+#include "tables.h"
 
 typedef struct {
   __m512 a, b;
@@ -188,3 +190,166 @@ FN_WORD void f32_add_wide(double *p, f32_vec x) {
 FN_WORD void stream_end(void) {
   _mm_sfence();
 }
+
+/* Words that do the same to both halves. */
+#define FN_BOTH(T, F)                                                                  \
+  (T##_vec) {                                                                          \
+    F(a), F(b)                                                                         \
+  }
+
+FN_WORD f32_vec f32_div(f32_vec x, f32_vec y) {
+#define F(r) _mm512_div_ps(x.r, y.r)
+  return FN_BOTH(f32, F);
+#undef F
+}
+FN_WORD f32_vec f32_abs(f32_vec x) {
+#define F(r) _mm512_abs_ps(x.r)
+  return FN_BOTH(f32, F);
+#undef F
+}
+FN_WORD f32_vec f32_pow2(f32_vec x) {
+#define F(r) _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(x.r), 23))
+  return FN_BOTH(f32, F);
+#undef F
+}
+FN_WORD f64_vec f64_pow2(f64_vec x) {
+#define F(r) _mm512_castsi512_pd(_mm512_slli_epi64(_mm512_castpd_si512(x.r), 52))
+  return FN_BOTH(f64, F);
+#undef F
+}
+FN_WORD f32_vec f32_pow2_eighths(f32_vec x) {
+  const __m512i table = _mm512_broadcast_i32x8(_mm256_setr_epi32(FN_EIGHTHS));
+#define F(r)                                                                           \
+  _mm512_castsi512_ps(                                                                 \
+      _mm512_add_epi32(_mm512_permutexvar_epi32(_mm512_castps_si512(x.r), table),      \
+                       _mm512_slli_epi32(_mm512_castps_si512(x.r), 20)))
+  return FN_BOTH(f32, F);
+#undef F
+}
+FN_WORD f32_vec f32_max_magnitude(f32_vec x, f32_vec y) {
+#define F(r)                                                                           \
+  _mm512_castsi512_ps(_mm512_max_epu32(_mm512_castps_si512(x.r),                       \
+                                       _mm512_castps_si512(_mm512_abs_ps(y.r))))
+  return FN_BOTH(f32, F);
+#undef F
+}
+FN_WORD f64_vec f64_max_magnitude(f64_vec x, f64_vec y) {
+#define F(r)                                                                           \
+  _mm512_castsi512_pd(_mm512_max_epu64(_mm512_castpd_si512(x.r),                       \
+                                       _mm512_castpd_si512(_mm512_abs_pd(y.r))))
+  return FN_BOTH(f64, F);
+#undef F
+}
+
+#define FN_MAP(T, R)                                                                   \
+  FN_WORD T##_vec T##_max(T##_vec x, T##_vec y) {                                      \
+    return (T##_vec){_mm512_max_##R(x.a, y.a), _mm512_max_##R(x.b, y.b)};              \
+  }                                                                                    \
+  FN_WORD T##_vec T##_min(T##_vec x, T##_vec y) {                                      \
+    return (T##_vec){_mm512_min_##R(x.a, y.a), _mm512_min_##R(x.b, y.b)};              \
+  }                                                                                    \
+  FN_WORD T##_vec T##_select_le(T##_vec x, T##_vec y, T##_vec yes, T##_vec no) {       \
+    return (T##_vec){_mm512_mask_blend_##R(                                            \
+                         _mm512_cmp_##R##_mask(x.a, y.a, _CMP_LE_OQ), no.a, yes.a),    \
+                     _mm512_mask_blend_##R(                                            \
+                         _mm512_cmp_##R##_mask(x.b, y.b, _CMP_LE_OQ), no.b, yes.b)};   \
+  }
+FN_MAP(f32, ps)
+FN_MAP(f64, pd)
+#undef FN_MAP
+
+/* 32 elements of two bytes, and of one. */
+typedef struct {
+  __m256i a, b;
+} u16_vec;
+typedef struct {
+  __m256i v;
+} u8_vec;
+
+FN_WORD u16_vec u16_load(const uint16_t *p) {
+  return (u16_vec){_mm256_loadu_si256((const __m256i *)p),
+                   _mm256_loadu_si256((const __m256i *)(p + 16))};
+}
+FN_WORD u16_vec u16_load_partial(const uint16_t *p, size_t n) {
+  const size_t m = n > 16 ? n - 16 : 0;
+  return (u16_vec){_mm256_maskz_loadu_epi16(f32_mask(n - m), p),
+                   _mm256_maskz_loadu_epi16(f32_mask(m), p + (n - m))};
+}
+FN_WORD void u16_store(uint16_t *p, u16_vec x) {
+  _mm256_storeu_si256((__m256i *)p, x.a);
+  _mm256_storeu_si256((__m256i *)(p + 16), x.b);
+}
+FN_WORD void u16_store_partial(uint16_t *p, size_t n, u16_vec x) {
+  const size_t m = n > 16 ? n - 16 : 0;
+  _mm256_mask_storeu_epi16(p, f32_mask(n - m), x.a);
+  _mm256_mask_storeu_epi16(p + (n - m), f32_mask(m), x.b);
+}
+FN_WORD void u16_stream(uint16_t *p, u16_vec x) {
+  _mm256_stream_si256((__m256i *)p, x.a);
+  _mm256_stream_si256((__m256i *)(p + 16), x.b);
+}
+#define u8_mask(n) ((__mmask32)((UINT64_C(1) << (n)) - 1))
+FN_WORD u8_vec u8_load(const uint8_t *p) {
+  return (u8_vec){_mm256_loadu_si256((const __m256i *)p)};
+}
+FN_WORD u8_vec u8_load_partial(const uint8_t *p, size_t n) {
+  return (u8_vec){_mm256_maskz_loadu_epi8(u8_mask(n), p)};
+}
+FN_WORD void u8_store(uint8_t *p, u8_vec x) {
+  _mm256_storeu_si256((__m256i *)p, x.v);
+}
+FN_WORD void u8_store_partial(uint8_t *p, size_t n, u8_vec x) {
+  _mm256_mask_storeu_epi8(p, u8_mask(n), x.v);
+}
+FN_WORD void u8_stream(uint8_t *p, u8_vec x) {
+  _mm256_stream_si256((__m256i *)p, x.v);
+}
+
+FN_WORD f32_vec f32_from_f16(u16_vec x) {
+#define F(r) _mm512_cvtph_ps(x.r)
+  return FN_BOTH(f32, F);
+#undef F
+}
+FN_WORD u16_vec f32_to_f16(f32_vec x) {
+#define F(r) _mm512_cvtps_ph(x.r, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
+  return FN_BOTH(u16, F);
+#undef F
+}
+FN_WORD f32_vec f32_from_bf16(u16_vec x) {
+#define F(r) _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x.r), 16))
+  return FN_BOTH(f32, F);
+#undef F
+}
+FN_WORD __m256i f32_upper_half(__m512 x) {
+  const __m512i bits = _mm512_castps_si512(x);
+  const __m512i odd =
+      _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+  const __m512i up =
+      _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
+  const __m512i r = _mm512_mask_or_epi32(up, _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q),
+                                         bits, _mm512_set1_epi32(0x400000));
+  return _mm512_cvtepi32_epi16(_mm512_srli_epi32(r, 16));
+}
+FN_WORD u16_vec f32_to_bf16(f32_vec x) {
+#define F(r) f32_upper_half(x.r)
+  return FN_BOTH(u16, F);
+#undef F
+}
+FN_WORD f32_vec f32_from_u8(u8_vec x) {
+  return (f32_vec){
+      _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm256_castsi256_si128(x.v))),
+      _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm256_extracti128_si256(x.v, 1)))};
+}
+FN_WORD f32_vec f32_from_i8(u8_vec x) {
+  return (f32_vec){
+      _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm256_castsi256_si128(x.v))),
+      _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm256_extracti128_si256(x.v, 1)))};
+}
+FN_WORD u8_vec f32_to_bytes(f32_vec x, int more) {
+  const __m128i low = _mm512_cvtepi32_epi8(_mm512_castps_si512(x.a));
+  const __m128i high = _mm512_cvtepi32_epi8(_mm512_castps_si512(x.b));
+  return (u8_vec){
+      _mm256_add_epi8(_mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1),
+                      _mm256_set1_epi8((char)more))};
+}
+#undef FN_BOTH

@@ -31,6 +31,12 @@ typedef V(vec) FN_KERNEL(vec_type);
 
 #include "apply.h"
 
+#include "activation.h"
+
+#include "elements.h"
+
+#include "image.h"
+
 /* The table, from the list: a kernel that is listed but not written does not compile.
  * */
 static const fn_kernels FN_KERNEL(table) = {

@@ -244,27 +244,14 @@ static void FN_KERNEL(moments_runs)(const fn_runs *g, const void *shift, double 
     FN_KERNEL(moments_of)(g, NULL, sum, sq, false);
 }
 
-/* The mean of up to four vecs, evenly spaced: within a tenth of a deviation or so of
- * the mean of ordinary data, and the (rounded) mean itself of short runs. */
-static void FN_KERNEL(shift_runs)(const fn_runs *g, void *shift) {
-  const size_t per_segment = (g->len + FN_VEC - 1) / FN_VEC;
-  const size_t steps = g->segs * per_segment, samples = steps < 4 ? steps : 4;
+static void FN_KERNEL(shift_runs)(const fn_runs *g, const fn_samples *p, void *shift) {
   const vec zero = V(splat)((T)0);
-  ptrdiff_t at[4];
-  size_t n[4], count = 0;
-  for (size_t i = 0; i < samples; i++) {
-    const size_t step = samples < 4 ? i : steps / 4 * i;
-    const size_t from = step % per_segment * FN_VEC;
-    at[i] = (ptrdiff_t)(step / per_segment) * g->seg_stride + (ptrdiff_t)from;
-    n[i] = g->len - from < FN_VEC ? g->len - from : FN_VEC;
-    count += n[i];
-  }
-  const f64_vec number = f64_splat((double)count);
+  const f64_vec number = f64_splat((double)p->all);
   for (size_t r = 0; r < g->rows; r += 16) {
     const size_t rows = g->rows - r < 16 ? g->rows - r : 16;
     T slots[16][FN_HALF], sums[16];
     const T *x = (const T *)g->x + (ptrdiff_t)r * g->row_stride;
-    if (count <= FN_HALF && g->segs == 1) {
+    if (p->all <= FN_HALF && g->segs == 1) {
       for (size_t k = 0; k < rows; k += 2, x += 2 * g->row_stride) {
         const T *partner = k + 1 < rows ? x + g->row_stride : x;
         V(store)(slots[k], V(load2_or)(x, partner, g->len, zero));
@@ -272,9 +259,10 @@ static void FN_KERNEL(shift_runs)(const fn_runs *g, void *shift) {
     } else {
       for (size_t k = 0; k < rows; k++, x += g->row_stride) {
         vec s = zero;
-        for (size_t i = 0; i < samples; i++)
-          s = V(add)(s, n[i] == FN_VEC ? V(load)(x + at[i])
-                                       : V(load_partial_or)(x + at[i], n[i], zero));
+        for (size_t i = 0; i < p->count; i++)
+          s = V(add)(s, p->n[i] == FN_VEC
+                            ? V(load)(x + p->at[i])
+                            : V(load_partial_or)(x + p->at[i], p->n[i], zero));
         V(store_folded)(slots[k], s);
       }
     }

@@ -125,7 +125,7 @@ static inline void each_job(size_t length, job_check check) {
       for (int type = 0; type < 2; type++) {
         const unsigned variant = (unsigned)(length + (size_t)layout * 3 + (size_t)type);
         const job j = {.op = (operation)op,
-                       .dtype = (fastnorm_dtype)type,
+                       .dtype = working_type(type),
                        .n0 = shape[0],
                        .n1 = shape[1],
                        .n2 = shape[2]};

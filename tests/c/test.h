@@ -120,6 +120,11 @@ static inline void *new_bytes(size_t count) {
 
 /* ---- Elements of either type --------------------------------------------------- */
 
+/* Number 0 or 1 of them. */
+static inline fastnorm_dtype working_type(int i) {
+  return i ? FASTNORM_FLOAT64 : FASTNORM_FLOAT32;
+}
+
 static inline size_t element_size(fastnorm_dtype dtype) {
   return dtype == FASTNORM_FLOAT32 ? sizeof(float) : sizeof(double);
 }

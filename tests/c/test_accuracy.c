@@ -71,7 +71,7 @@ static void check_operation(operation op) {
           /* 16 variants, walked so that every pattern and layout meets each. */
           const unsigned variant =
               (unsigned)(length + 5 * (size_t)p + 3 * (size_t)layout);
-          check_length(&a, op, (fastnorm_dtype)type, (pattern)p, length, layout,
+          check_length(&a, op, working_type(type), (pattern)p, length, layout,
                        variant);
         }
       }
@@ -111,7 +111,7 @@ static void around_blocks(void) {
             continue;
           }
           const unsigned variant = (unsigned)(i + 3 * (size_t)p);
-          check_length(&a, (operation)op, (fastnorm_dtype)type, (pattern)p, lengths[i],
+          check_length(&a, (operation)op, working_type(type), (pattern)p, lengths[i],
                        (p + (int)i) % (lengths[i] > 2000 ? 2 : 3), variant);
         }
       }
@@ -134,7 +134,7 @@ static void wide(void) {
         for (size_t k = 0; k < LENGTH(lengths); k++) {
           const size_t n = lengths[k];
           const int rows = is_row_norm((operation)op);
-          job j = make_job(&a, (operation)op, (fastnorm_dtype)type, rows ? 2 : n,
+          job j = make_job(&a, (operation)op, working_type(type), rows ? 2 : n,
                            rows ? n : widths[i], rows ? widths[i] : 1, variant);
           fill_x(&j, a.x, p, i);
           check_job(&j, &a, p);
@@ -154,7 +154,7 @@ static void four_million(void) {
     for (int type = 0; type < 2; type++) {
       for (int op = 0; op < OPERATIONS; op++) {
         const int rows = is_row_norm((operation)op);
-        job j = make_job(&a, (operation)op, (fastnorm_dtype)type, 1, rows ? length : 1,
+        job j = make_job(&a, (operation)op, working_type(type), 1, rows ? length : 1,
                          rows ? 1 : length, 3);
         fill_x(&j, a.x, patterns[i], 77 + i);
         check_job(&j, &a, patterns[i]);

@@ -115,8 +115,8 @@ static void check_accepted(fastnorm_status got, int writes, const char *what) {
     reset_memory();                                                                    \
     check_refused(fastnorm_##op(NULL), FASTNORM_ERROR_ARGS, #op ": NULL");             \
     REFUSED(op, FASTNORM_ERROR_ARGS, args.size = 0);                                   \
-    REFUSED(op, FASTNORM_ERROR_ARGS, args.size -= 8);                                  \
-    REFUSED(op, FASTNORM_ERROR_DTYPE, args.dtype = (fastnorm_dtype)2);                 \
+    REFUSED(op, FASTNORM_ERROR_ARGS, args.size = 40);                                  \
+    REFUSED(op, FASTNORM_ERROR_DTYPE, args.dtype = (fastnorm_dtype)7);                 \
     REFUSED(op, FASTNORM_ERROR_DTYPE, args.dtype = (fastnorm_dtype)-1);                \
     REFUSED(op, FASTNORM_ERROR_NULL, args.x = NULL);                                   \
     REFUSED(op, FASTNORM_ERROR_NULL, args.mean_or_y = NULL);                           \

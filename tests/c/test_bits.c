@@ -101,7 +101,7 @@ static void threads(void) {
   for (size_t i = 0; i < LENGTH(shapes); i += test_quick ? 3 : 1) {
     for (int op = 0; op < OPERATIONS; op++) {
       const job j = {.op = (operation)op,
-                     .dtype = (fastnorm_dtype)(i % 2),
+                     .dtype = working_type((int)(i % 2)),
                      .n0 = shapes[i][0],
                      .n1 = shapes[i][1],
                      .n2 = shapes[i][2]};

@@ -169,7 +169,7 @@ static job make_shape(int op, int type, size_t n0, size_t n1, size_t n2,
                       size_t variant) {
   static const char given;
   job j = {
-      .op = (operation)op, .dtype = (fastnorm_dtype)type, .n0 = n0, .n1 = n1, .n2 = n2};
+      .op = (operation)op, .dtype = working_type(type), .n0 = n0, .n1 = n1, .n2 = n2};
   j.weight = variant % 2 == 0 ? &given : NULL;
   j.bias = variant / 2 % 2 == 0 && op != RMS_NORM ? &given : NULL;
   j.exec.num_threads = 1;

@@ -18,8 +18,9 @@ static void constant_is_exactly_the_bias(void) {
       continue;
     }
     const unsigned variant = (unsigned)(rest / 2 % 8);
-    job j = make_job(&a, op, (fastnorm_dtype)(rest % 2), op == LAYER_NORM ? 3 : length,
-                     op == LAYER_NORM ? length : 3, 1, variant);
+    job j =
+        make_job(&a, op, working_type((int)(rest % 2)), op == LAYER_NORM ? 3 : length,
+                 op == LAYER_NORM ? length : 3, 1, variant);
     fill_x(&j, a.x, p, 1);
     const char *name;
     for (size_t k = 0; (name = fastnorm_isa_name(k)) != NULL; k++) {
@@ -45,7 +46,7 @@ static void running_statistics(void) {
   arrays a = new_arrays(40 * 5 * 7);
   for (int p = 0; p < PATTERNS; p++) {
     for (size_t i = 0; i < LENGTH(momenta) * 2 * 2; i++) {
-      const fastnorm_dtype dtype = (fastnorm_dtype)(i % 2);
+      const fastnorm_dtype dtype = working_type((int)(i % 2));
       job j = make_job(&a, BATCH_TRAINING, dtype, 40, 5, i / 2 % 2 == 0 ? 1 : 7, 3);
       j.momentum = momenta[i / 4];
       j.tracked = i;

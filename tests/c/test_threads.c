@@ -144,7 +144,9 @@ static void host_pool_is_used(void) {
     static host h;
     memset((void *)hits, 0, sizeof hits);
     memset(&h, 0, sizeof h);
-    const fastnorm_exec exec = {cases[i].num_threads, host_parallel_for, &h};
+    const fastnorm_exec exec = {.num_threads = cases[i].num_threads,
+                                .parallel_for = host_parallel_for,
+                                .context = &h};
     counters c = {hits};
     fn_parallel_for(&exec, ROWS, cases[i].bytes, count_one, &c);
     CHECK(each_once(hits, ROWS), "case %zu: not every piece once", i);

@@ -1,0 +1,211 @@
+/* rows_staged.c - norms of rows whose elements pass through a stage.
+ * SPDX-License-Identifier: MIT
+ *
+ * Rows that fit the stage are gathered once, and lie there between the two passes;
+ * longer ones are gathered by each pass, part by part. Weights go with a part, widened
+ * if they must be: those of the last part are kept, as rows of one part are many. */
+#include "check.h"
+#include "rows.h"
+#include "runs.h"
+
+#define PART_BYTES 16384
+
+typedef union part_room {
+  float f32[PART_BYTES / 4];
+  double f64[PART_BYTES / 8];
+} part_room;
+
+typedef struct staged_rows {
+  const fn_rows_work *w;
+  fn_stage stage;
+  fn_rows_stats found;
+  size_t from, to; /* the columns whose weight and bias are at hand */
+  const void *weight, *bias;
+  part_room weight_room, bias_room;
+} staged_rows;
+
+static size_t part_of(const fn_rows_work *w) {
+  return PART_BYTES / fn_dtype_size(w->dtype);
+}
+
+static void read_part(staged_rows *p, size_t from, size_t to) {
+  const fn_rows_work *w = p->w;
+  if (p->from == from && p->to == to)
+    return;
+  p->from = from;
+  p->to = to;
+  p->weight = fn_vector_read(w->kernels, w->dtype, &w->weight, from, to - from,
+                             &p->weight_room);
+  p->bias =
+      fn_vector_read(w->kernels, w->dtype, &w->bias, from, to - from, &p->bias_room);
+}
+
+static fn_output output_of(const fn_rows_work *w, size_t row, size_t at) {
+  const fn_output all = {.y = w->y,
+                         .row_stride = w->y_stride,
+                         .post_add = w->post_add,
+                         .post_add_row_stride = w->post_add_stride,
+                         .sink = w->f.scatters ? &w->f.sink : NULL,
+                         .stream = w->stream};
+  return fn_output_at(w->dtype, &all, row, 0, at);
+}
+
+/* Columns [from, to) of g, without a source, to `out`, without a sink. */
+static void apply_part(staged_rows *p, const fn_runs *g, const fn_output *out,
+                       size_t from, size_t to) {
+  const fn_rows_work *w = p->w;
+  const fn_rows_stats *found = &p->found;
+  const bool cast = w->mode == FASTNORM_RMS_CAST_BEFORE_WEIGHT;
+  fn_run_apply a = {.kernels = w->kernels,
+                    .dtype = w->dtype,
+                    .hi = w->norm == FN_CENTERED ? &found->s.hi : NULL,
+                    .scale = &found->scale,
+                    .offset = &found->offset,
+                    .s = &found->s,
+                    .step = 1};
+  read_part(p, from, to);
+  if (!cast) {
+    a.weight = p->weight;
+    a.bias = p->bias;
+  }
+  fn_runs_apply(&a, g, out);
+}
+
+/* What is staged from `at` on becomes what the type of x would hold, times weight. */
+static void cast_and_weigh(staged_rows *p, const fn_runs *staged) {
+  const fn_rows_work *w = p->w;
+  fn_group_array ones;
+  for (size_t r = 0; r < FN_GROUP; r++)
+    fn_set(w->dtype, &ones, r, 1.0);
+  if (p->weight)
+    w->kernels->apply_runs(staged, (void *)staged->x, staged->row_stride, 0, NULL,
+                           &ones, NULL, p->weight, NULL, false);
+}
+
+/* A float32 scale for a row of this largest magnitude, and its use. */
+static float row_scale(double largest) {
+  const double least = 0x1p-126; /* whose reciprocal is still a number */
+  if (largest <= 0.0)
+    return 1.0f;
+  return largest / 127.0 < least ? (float)least : (float)(largest / 127.0);
+}
+
+static void quantise(const fn_rows_work *w, const void *v, size_t n, float scale,
+                     const fn_output *out) {
+  fn_scatter s = {.dtype = w->f.y,
+                  .inverse_scale = 1.0f / scale,
+                  .zero_point = w->f.sink.scatter.zero_point};
+  w->kernels->scatter(&s, v, n, out->y, out->stream);
+}
+
+/* post_add and activation, in the stage: what the largest is to be taken of. */
+static void finish_in_stage(const fn_rows_work *w, void *v, size_t n,
+                            const fn_output *out) {
+  fn_scatter s = w->f.sink.scatter;
+  s.dtype = w->dtype;
+  s.post_add = out->post_add;
+  w->kernels->scatter(&s, v, n, v, false);
+}
+
+/* Whole rows in the stage. */
+static void whole_rows(staged_rows *p, size_t first, const fn_runs *source) {
+  const fn_rows_work *w = p->w;
+  const size_t part = part_of(w), cols = w->cols;
+  fn_runs g = *source;
+  if (g.source)
+    g = fn_gather_runs(w->dtype, source, true, &p->stage);
+  fn_rows_find(w, first, &g, &p->found);
+  const fn_output stage = fn_stage_output(&p->stage, &g), y = output_of(w, first, 0);
+  const fn_output *to = y.sink ? &stage : &y;
+  for (size_t from = 0; from < cols; from += part) {
+    const size_t end = cols - from < part ? cols : from + part;
+    const fn_output out = fn_output_at(w->dtype, to, 0, 0, from);
+    fn_runs some = g;
+    some.x = fn_element(w->dtype, g.x, (ptrdiff_t)from);
+    some.len = end - from;
+    apply_part(p, &some, &out, from, end);
+    if (w->mode != FASTNORM_RMS_CAST_BEFORE_WEIGHT)
+      continue;
+    some.x = out.y;
+    some.row_stride = out.row_stride;
+    for (size_t r = 0; r < g.rows; r++)
+      fn_round_span(w->kernels, w->f.x, some.len,
+                    fn_element(w->dtype, some.x, (ptrdiff_t)r * some.row_stride));
+    cast_and_weigh(p, &some);
+  }
+  g.x = &p->stage;
+  g.row_stride = stage.row_stride;
+  if (y.sink && !w->y_scale)
+    fn_scatter_runs(w->dtype, &g, &y);
+  for (size_t r = 0; w->y_scale && r < g.rows; r++) {
+    void *v = fn_element(w->dtype, &p->stage, (ptrdiff_t)(r * cols));
+    const fn_output row = fn_output_at(w->dtype, &y, r, 0, 0);
+    finish_in_stage(w, v, cols, &row);
+    w->y_scale[first + r] = row_scale(w->kernels->largest(v, cols));
+    quantise(w, v, cols, w->y_scale[first + r], &row);
+  }
+}
+
+/* One row by parts: to y, or, if `largest` is given, only to see how large it gets. */
+static void row_by_parts(staged_rows *p, size_t row, const fn_runs *g,
+                         double *largest) {
+  const fn_rows_work *w = p->w;
+  const size_t part = part_of(w);
+  for (size_t from = 0; from < w->cols; from += part) {
+    const size_t end = w->cols - from < part ? w->cols : from + part;
+    const fn_output y = output_of(w, row, from);
+    fn_runs some = *g;
+    some.x = (const char *)g->x + from * w->f.source.element;
+    some.at = from;
+    some.len = end - from;
+    if (some.source)
+      some = fn_gather_runs(w->dtype, &some, !largest, &p->stage);
+    const fn_output stage = fn_stage_output(&p->stage, &some);
+    apply_part(p, &some, y.sink ? &stage : &y, from, end);
+    if (!y.sink)
+      continue;
+    some.x = &p->stage;
+    if (w->mode == FASTNORM_RMS_CAST_BEFORE_WEIGHT) {
+      fn_round_span(w->kernels, w->f.x, some.len, &p->stage);
+      cast_and_weigh(p, &some);
+    }
+    if (!w->y_scale) {
+      fn_scatter_runs(w->dtype, &some, &y);
+      continue;
+    }
+    finish_in_stage(w, &p->stage, some.len, &y);
+    const double size = w->kernels->largest(&p->stage, some.len);
+    if (largest && !(size <= *largest)) /* NaN stays: nothing is larger */
+      *largest = *largest != *largest ? *largest : size;
+    if (!largest)
+      quantise(w, &p->stage, some.len, w->y_scale[row], &y);
+  }
+}
+
+void fn_rows_staged(const fn_rows_work *w, size_t first, size_t end) {
+  const size_t fit = fn_stage_elements(w->dtype) / w->cols;
+  const size_t most = fit < 1 ? 1 : fit > FN_GROUP ? FN_GROUP : fit;
+  staged_rows p = {.w = w};
+  for (size_t r = first; r < end; r += most) {
+    const fn_runs g = {.x = (const char *)w->x +
+                            (ptrdiff_t)r * w->x_stride * (ptrdiff_t)w->f.source.element,
+                       .rows = end - r < most ? end - r : most,
+                       .row_stride = w->x_stride,
+                       .segs = 1,
+                       .len = w->cols,
+                       .source = w->f.gathers ? &w->f.source : NULL,
+                       .row = r};
+    if (fit > 0) {
+      whole_rows(&p, r, &g);
+    } else {
+      fn_rows_find(w, r, &g, &p.found);
+      if (w->y_scale) {
+        double largest = 0.0;
+        row_by_parts(&p, r, &g, &largest);
+        w->y_scale[r] = row_scale(largest);
+      }
+      row_by_parts(&p, r, &g, NULL);
+    }
+    fn_rows_write_stats(w, r, g.rows, &p.found);
+  }
+}

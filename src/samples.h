@@ -1,0 +1,63 @@
+/* samples.h - statistics of groups of channels within each sample: what group norm and
+ * instance norm share.
+ * SPDX-License-Identifier: MIT */
+#ifndef FN_SAMPLES_H
+#define FN_SAMPLES_H
+
+#include "check.h"
+#include "columns.h"
+#include "fastnorm.h"
+#include "formats.h"
+#include "runs.h"
+
+/* Arguments are checked, extents not 0. Element (n, c, s) of x is at n * x_stride +
+ * c * x_channel_stride + s, or channels last at n * x_stride + s * x_channel_stride + c.
+ * */
+typedef struct fn_samples_work {
+  const fn_kernels *kernels;
+  fn_formats f;
+  fastnorm_dtype dtype; /* the working type */
+  const void *x, *post_add, *stored_mean, *stored_var;
+  void *y, *mean, *rstd;
+  fn_vector weight, bias;
+  size_t batch, channels, spatial, groups;
+  bool channels_last, stream;
+  ptrdiff_t x_stride, x_channel_stride, y_stride, y_channel_stride;
+  ptrdiff_t post_add_stride, post_add_channel_stride;
+  double eps;
+  /* Instance norm's running statistics, or NULL: to be applied, or else to be updated; a
+   * piece of work is then some channels of all samples, in order, and not of one. */
+  fn_vector running_mean, running_var;
+  bool use_running;
+  double momentum;
+} fn_samples_work;
+
+/* work->batch is 0 if there is nothing to do. Instance norm comes as a group norm of one
+ * channel per group; `running` is NULL, or its two arrays without their element size. */
+fastnorm_status fn_samples_check(const fastnorm_group_norm_args *args,
+                                 const fn_array *running, fn_samples_work *work);
+
+void fn_samples_run(const fn_samples_work *work, const fastnorm_exec *exec);
+
+/* ---- between the files of it ---- */
+
+/* Sums over the samples of the statistics of up to FN_COLUMNS channels. */
+typedef struct fn_sample_sums {
+  double mean[FN_COLUMNS], var[FN_COLUMNS];
+} fn_sample_sums;
+
+/* Mean and variance of groups first.. of a sample, if they were given. */
+bool fn_samples_given(const fn_samples_work *w);
+void fn_samples_stored(const fn_samples_work *w, size_t sample, size_t first, size_t n,
+                       double *mean, double *var);
+
+/* Statistics of group i (counted through all samples) go to the caller. */
+void fn_samples_report(const fn_samples_work *w, size_t i, double mean, double rstd);
+
+/* Groups first to first + n of a sample: with channels apart, and last. */
+void fn_samples_runs(const fn_samples_work *w, size_t sample, size_t first, size_t n,
+                     fn_sample_sums *sums);
+void fn_samples_columns(const fn_samples_work *w, size_t sample, size_t first, size_t n,
+                        fn_sample_sums *sums);
+
+#endif

@@ -1,0 +1,185 @@
+/* samples_columns.c - groups of channels with channels last: [batch, spatial, channels].
+ * SPDX-License-Identifier: MIT
+ *
+ * A channel is a column. The statistics of a group are merged from those of its columns,
+ * all of the same number of elements: with m[c] and v[c] the mean and variance of each,
+ * and averages over c, mean = m[0] + avg(m[c] - m[0]) and
+ * var = avg(v[c]) + avg((m[c] - m[0])^2) - avg(m[c] - m[0])^2, all in double. Differences
+ * from the first mean keep a constant group exact. */
+#include <math.h>
+
+#include "check.h"
+#include "samples.h"
+
+typedef struct group_sums {
+  double first, difference, square, var;
+  size_t count;
+  bool slow;
+} group_sums;
+
+static void add_column(group_sums *g, double mean, double var) {
+  if (g->count == 0)
+    g->first = mean;
+  const double d = mean - g->first;
+  g->difference += d;
+  g->square += d * d;
+  g->var += var;
+  g->count++;
+}
+
+/* What there is to know of a group. */
+typedef struct group_found {
+  double mean, var, rstd;
+  bool is_slow;
+  fn_slow slow;
+} group_found;
+
+static fn_table columns_of(const fn_samples_work *w, size_t sample, size_t first,
+                           size_t n) {
+  const ptrdiff_t at = (ptrdiff_t)sample * w->x_stride + (ptrdiff_t)first;
+  return (fn_table){.x = (const char *)w->x + at * (ptrdiff_t)w->f.source.element,
+                    .rows = w->spatial,
+                    .stride = w->x_channel_stride,
+                    .cols = n,
+                    .fold = n == w->channels ? fn_column_fold(n) : 1,
+                    .source = w->f.gathers ? &w->f.source : NULL};
+}
+
+/* The whole group as one run, where its numbers leave the range. */
+static void find_slow(const fn_samples_work *w, size_t sample, size_t group,
+                      group_found *found) {
+  const size_t channels = w->channels / w->groups;
+  const fn_table t = columns_of(w, sample, group * channels, channels);
+  const fn_runs run = {.x = t.x,
+                       .rows = 1,
+                       .segs = w->spatial,
+                       .seg_stride = t.stride,
+                       .len = channels,
+                       .source = t.source};
+  fn_slow_stats(w->dtype, &run, w->eps, true, &found->slow);
+  found->is_slow = true;
+  found->mean = fn_slow_mean(&found->slow);
+  found->var = fn_slow_var(&found->slow);
+  found->rstd = fn_slow_rstd(&found->slow);
+}
+
+static void finish(const fn_samples_work *w, size_t sample, size_t group,
+                   const group_sums *g, group_found *found) {
+  const double n = (double)g->count, d = g->difference / n;
+  const double between = g->square / n - d * d;
+  found->is_slow = false;
+  if (g->slow) {
+    find_slow(w, sample, group, found);
+    return;
+  }
+  found->mean = g->first + d;
+  found->var = g->var / n + (between > 0.0 ? between : 0.0);
+}
+
+/* Adds columns [0, t->cols) of s, which are channels from `first` on, to the sums of
+ * their groups, of which sums[0] is that of group `base`. */
+static void add_columns(const fn_samples_work *w, const fn_table *t,
+                        const fn_column_stats *s, size_t first, size_t base,
+                        group_sums *sums) {
+  const size_t channels = w->channels / w->groups;
+  for (size_t c = 0; c < t->cols; c++) {
+    group_sums *g = &sums[(first + c) / channels - base];
+    if (s->any_slow && s->is_slow[c])
+      g->slow = true;
+    else
+      add_column(g, fn_get(w->dtype, &s->hi, c) + fn_get(w->dtype, &s->lo, c),
+                 s->var[c]);
+  }
+}
+
+/* Statistics of groups first to first + n: at most FN_COLUMNS channels, or one group. */
+static void find(const fn_samples_work *w, size_t sample, size_t first, size_t n,
+                 fn_column_stats *s, group_found *found) {
+  const size_t channels = w->channels / w->groups;
+  const size_t from = first * channels, to = from + n * channels;
+  group_sums sums[FN_COLUMNS];
+  for (size_t g = 0; g < n; g++)
+    sums[g] = (group_sums){.count = 0};
+  for (size_t c = from; c < to && !fn_samples_given(w); c += FN_COLUMNS) {
+    const fn_table t =
+        columns_of(w, sample, c, to - c < FN_COLUMNS ? to - c : FN_COLUMNS);
+    fn_columns_stats(w->kernels, w->dtype, &t, w->eps, true, s);
+    add_columns(w, &t, s, c, first, sums);
+  }
+  double mean[FN_COLUMNS], var[FN_COLUMNS];
+  if (fn_samples_given(w))
+    fn_samples_stored(w, sample, first, n, mean, var);
+  for (size_t g = 0; g < n; g++) {
+    if (fn_samples_given(w))
+      found[g] = (group_found){.mean = mean[g], .var = var[g]};
+    else
+      finish(w, sample, first + g, &sums[g], &found[g]);
+    const double t = found[g].var + w->eps;
+    if (!found[g].is_slow)
+      found[g].rstd = t <= 0.0 && t >= 0.0 ? 0.0 : 1.0 / sqrt(t);
+  }
+}
+
+/* Channels from to.. of the sample, which lie within the groups from `base` on. */
+static void apply(const fn_samples_work *w, size_t sample, size_t from, size_t n,
+                  const group_found *found, size_t base, fn_column_stats *s) {
+  const size_t channels = w->channels / w->groups;
+  const fn_table t = columns_of(w, sample, from, n);
+  fn_column_array weight, bias;
+  fn_slow slow[FN_COLUMNS];
+  fn_column_parameters p = {
+      .eps = w->eps,
+      .centered = true,
+      .given = fn_samples_given(w),
+      .weight = fn_vector_read(w->kernels, w->dtype, &w->weight, from, n, &weight),
+      .bias = fn_vector_read(w->kernels, w->dtype, &w->bias, from, n, &bias),
+      .slow = slow};
+  s->any_slow = false;
+  for (size_t c = 0; c < n; c++)
+    s->any_slow |= found[(from + c) / channels - base].is_slow;
+  for (size_t c = 0; c < n; c++) {
+    const group_found *g = &found[(from + c) / channels - base];
+    s->is_slow[c] = g->is_slow;
+    fn_set(w->dtype, &s->hi, c, g->mean);
+    fn_set(w->dtype, &s->lo, c, g->mean - fn_get(w->dtype, &s->hi, c));
+    s->var[c] = g->is_slow ? 1.0 : g->var;
+  }
+  fn_columns_scale(w->kernels, w->dtype, n, &p, s);
+  for (size_t c = 0; s->any_slow && c < n; c++) {
+    const group_found *g = &found[(from + c) / channels - base];
+    if (g->is_slow)
+      slow[c] = g->slow;
+    else if (s->is_slow[c])
+      fn_slow_given(fn_get(w->dtype, &s->hi, c),
+                    p.given ? 0.0 : fn_get(w->dtype, &s->lo, c), s->var[c], w->eps,
+                    &slow[c]);
+  }
+  const fn_output all = {.y = w->y,
+                         .row_stride = w->y_stride,
+                         .seg_stride = w->y_channel_stride,
+                         .post_add = w->post_add,
+                         .post_add_row_stride = w->post_add_stride,
+                         .post_add_seg_stride = w->post_add_channel_stride,
+                         .sink = w->f.scatters ? &w->f.sink : NULL,
+                         .stream = w->stream};
+  const fn_output out = fn_output_at(w->dtype, &all, sample, 0, from);
+  fn_columns_apply(w->kernels, w->dtype, &t, &out, s, &p);
+}
+
+void fn_samples_columns(const fn_samples_work *w, size_t sample, size_t first, size_t n,
+                        fn_sample_sums *sums) {
+  const size_t channels = w->channels / w->groups;
+  const size_t from = first * channels, to = from + n * channels;
+  group_found found[FN_COLUMNS];
+  fn_column_stats s;
+  find(w, sample, first, n, &s, found);
+  for (size_t g = 0; g < n; g++) {
+    fn_samples_report(w, sample * w->groups + first + g, found[g].mean, found[g].rstd);
+    if (sums) {
+      sums->mean[g] += found[g].mean;
+      sums->var[g] += found[g].var;
+    }
+  }
+  for (size_t c = from; c < to; c += FN_COLUMNS)
+    apply(w, sample, c, to - c < FN_COLUMNS ? to - c : FN_COLUMNS, found, first, &s);
+}

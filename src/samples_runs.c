@@ -1,0 +1,158 @@
+/* samples_runs.c - groups of channels that lie apart: [batch, channels, spatial].
+ * SPDX-License-Identifier: MIT
+ *
+ * A group is a run; its statistics are then those of each of its channels, which have
+ * weights and biases of their own. */
+#include <math.h>
+
+#include "check.h"
+#include "samples.h"
+#include "scale.h"
+
+/* Groups first.. of a sample as runs; as one segment each where they can be. */
+static fn_runs groups_of(const fn_samples_work *w, size_t sample, size_t first,
+                         size_t n) {
+  const size_t channels = w->channels / w->groups;
+  const ptrdiff_t at = (ptrdiff_t)sample * w->x_stride +
+                       (ptrdiff_t)(first * channels) * w->x_channel_stride;
+  const bool adjacent = w->x_channel_stride == (ptrdiff_t)w->spatial;
+  return (fn_runs){.x = (const char *)w->x + at * (ptrdiff_t)w->f.source.element,
+                   .rows = n,
+                   .row_stride = (ptrdiff_t)channels * w->x_channel_stride,
+                   .segs = adjacent ? 1 : channels,
+                   .seg_stride = adjacent ? 0 : w->x_channel_stride,
+                   .len = adjacent ? channels * w->spatial : w->spatial,
+                   .source = w->f.gathers ? &w->f.source : NULL};
+}
+
+/* Up to FN_GROUP channels between the statistics of their groups and their output. */
+typedef struct channel_block {
+  fn_group_stats s;
+  fn_group_array rstd, scale, offset, weight_room, bias_room;
+  const void *weight, *bias;
+} channel_block;
+
+/* The statistics of channels first.. of the sample: channel c is of group c / channels,
+ * and `found` is of the groups from that of `base` on. */
+static void spread(const fn_samples_work *w, const fn_group_stats *found, size_t first,
+                   size_t n, size_t base, channel_block *b) {
+  const size_t channels = w->channels / w->groups;
+  b->s.any_slow = found->any_slow;
+  for (size_t i = 0; i < n; i++) {
+    const size_t g = (first + i) / channels - base;
+    fn_set(w->dtype, &b->s.hi, i, fn_get(w->dtype, &found->hi, g));
+    fn_set(w->dtype, &b->s.lo, i, fn_get(w->dtype, &found->lo, g));
+    b->s.var[i] = found->var[g];
+    b->s.is_slow[i] = found->any_slow && found->is_slow[g];
+    if (b->s.is_slow[i])
+      b->s.slow[i] = found->slow[g];
+  }
+}
+
+/* Scale and offset; channels whose weight takes them out of range become slow, with the
+ * statistics of their group. */
+static void scale(const fn_samples_work *w, size_t first, size_t n, channel_block *b) {
+  bool was_slow[FN_GROUP];
+  for (size_t i = 0; i < n; i++)
+    was_slow[i] = b->s.any_slow && b->s.is_slow[i];
+  b->weight =
+      fn_vector_read(w->kernels, w->dtype, &w->weight, first, n, &b->weight_room);
+  b->bias = fn_vector_read(w->kernels, w->dtype, &w->bias, first, n, &b->bias_room);
+  const fn_scale_input in = {.n = n,
+                             .eps = w->eps,
+                             .given = fn_samples_given(w),
+                             .hi = &b->s.hi,
+                             .lo = &b->s.lo,
+                             .var = b->s.var,
+                             .weight = b->weight,
+                             .bias = b->bias};
+  fn_scale(w->kernels, w->dtype, &in, &b->s.any_slow, b->s.is_slow, &b->rstd, &b->scale,
+           &b->offset);
+  for (size_t i = 0; b->s.any_slow && i < n; i++)
+    if (b->s.is_slow[i] && !was_slow[i])
+      fn_slow_given(fn_get(w->dtype, &b->s.hi, i), fn_get(w->dtype, &b->s.lo, i),
+                    b->s.var[i], w->eps, &b->s.slow[i]);
+}
+
+static void apply(const fn_samples_work *w, size_t sample, size_t first, size_t n,
+                  const channel_block *b) {
+  const ptrdiff_t at =
+      (ptrdiff_t)sample * w->x_stride + (ptrdiff_t)first * w->x_channel_stride;
+  const fn_runs g = {.x = (const char *)w->x + at * (ptrdiff_t)w->f.source.element,
+                     .rows = n,
+                     .row_stride = w->x_channel_stride,
+                     .segs = 1,
+                     .len = w->spatial,
+                     .source = w->f.gathers ? &w->f.source : NULL};
+  const fn_output all = {.y = w->y,
+                         .row_stride = w->y_channel_stride,
+                         .seg_stride = w->y_stride,
+                         .post_add = w->post_add,
+                         .post_add_row_stride = w->post_add_channel_stride,
+                         .post_add_seg_stride = w->post_add_stride,
+                         .sink = w->f.scatters ? &w->f.sink : NULL,
+                         .stream = w->stream};
+  const fn_output out = fn_output_at(w->dtype, &all, first, sample, 0);
+  const fn_run_apply a = {.kernels = w->kernels,
+                          .dtype = w->dtype,
+                          .hi = &b->s.hi,
+                          .scale = &b->scale,
+                          .offset = &b->offset,
+                          .s = &b->s,
+                          .weight = b->weight,
+                          .bias = b->bias,
+                          .step = 0};
+  fn_runs_apply(&a, &g, &out);
+}
+
+static void find(const fn_samples_work *w, const fn_runs *g, size_t sample,
+                 size_t first, fn_group_stats *s) {
+  double mean[FN_GROUP];
+  if (!fn_samples_given(w)) {
+    fn_runs_stats(w->kernels, w->dtype, g, w->eps, true, s);
+    return;
+  }
+  s->any_slow = false;
+  fn_samples_stored(w, sample, first, g->rows, mean, s->var);
+  for (size_t r = 0; r < g->rows; r++) {
+    fn_set(w->dtype, &s->hi, r, mean[r]);
+    fn_set(w->dtype, &s->lo, r, 0.0);
+  }
+}
+
+/* Mean and rstd of the groups, to the caller and into the sums over samples. */
+static void report(const fn_samples_work *w, size_t at, size_t n,
+                   const fn_group_stats *s, fn_sample_sums *sums) {
+  for (size_t r = 0; (w->mean || w->rstd || sums) && r < n; r++) {
+    const bool slow = s->any_slow && s->is_slow[r];
+    const double t = s->var[r] + w->eps;
+    const double mean = slow
+                            ? fn_slow_mean(&s->slow[r])
+                            : fn_get(w->dtype, &s->hi, r) + fn_get(w->dtype, &s->lo, r);
+    fn_samples_report(w, at + r, mean,
+                      slow                   ? fn_slow_rstd(&s->slow[r])
+                      : t <= 0.0 && t >= 0.0 ? 0.0
+                                             : 1.0 / sqrt(t));
+    if (sums) {
+      sums->mean[r] += mean;
+      sums->var[r] += slow ? fn_slow_var(&s->slow[r]) : s->var[r];
+    }
+  }
+}
+
+void fn_samples_runs(const fn_samples_work *w, size_t sample, size_t first, size_t n,
+                     fn_sample_sums *sums) {
+  const size_t channels = w->channels / w->groups;
+  const size_t from = first * channels, to = from + n * channels;
+  const fn_runs g = groups_of(w, sample, first, n);
+  fn_group_stats found;
+  find(w, &g, sample, first, &found);
+  report(w, sample * w->groups + first, n, &found, sums);
+  for (size_t c = from; c < to; c += FN_GROUP) {
+    const size_t some = to - c < FN_GROUP ? to - c : FN_GROUP;
+    channel_block b;
+    spread(w, &found, c, some, first, &b);
+    scale(w, c, some, &b);
+    apply(w, sample, c, some, &b);
+  }
+}

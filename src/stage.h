@@ -1,0 +1,94 @@
+/* stage.h - elements between the caller's arrays and the kernels that want the working
+ * type.
+ * SPDX-License-Identifier: MIT
+ *
+ * Where x is not an array of the working type, or something is added to it, a block of
+ * it is gathered into a stage that the first-level cache holds; and where y is not one,
+ * or something follows the norm, results are scattered from a stage. The kernels in
+ * between are the same, and so are their bits. */
+#ifndef FN_STAGE_H
+#define FN_STAGE_H
+
+#include "kernels.h"
+
+#define FN_STAGE_BYTES 32768
+typedef union fn_stage {
+  _Alignas(64) float f32[FN_STAGE_BYTES / 4];
+  double f64[FN_STAGE_BYTES / 8];
+} fn_stage;
+
+/* How many elements of the working type it holds. */
+size_t fn_stage_elements(fastnorm_dtype working);
+
+/* How x is read. Pointers of what is added are those of row 0, element 0. */
+typedef struct fn_source {
+  const fn_kernels *kernels;
+  fn_gather gather;
+  size_t element; /* bytes, of x */
+  size_t residual_element, residual_bias_element;
+  ptrdiff_t residual_stride, residual_out_stride; /* elements from row to row */
+} fn_source;
+
+/* Runs that fit the stage as runs in it, packed. `last`: residual_out is written. */
+fn_runs fn_gather_runs(fastnorm_dtype working, const fn_runs *g, bool last,
+                       fn_stage *stage);
+
+/* The same for rows of a table: packed, with the same columns. */
+fn_table fn_gather_table(fastnorm_dtype working, const fn_table *t, fn_stage *stage);
+
+/* How y is written. */
+typedef struct fn_sink {
+  const fn_kernels *kernels;
+  fn_scatter scatter; /* its post_add is not used: fn_output has it */
+  size_t element, post_add_element;
+} fn_sink;
+
+/* An output of runs, beside the runs that are its input; or of a table, whose rows are
+ * the segments. Without a sink y is an array of the working type, and nothing is added.
+ * */
+typedef struct fn_output {
+  void *y;
+  ptrdiff_t row_stride, seg_stride;
+  const void *post_add; /* NULL, or of y's shape */
+  ptrdiff_t post_add_row_stride, post_add_seg_stride;
+  const fn_sink *sink;
+  bool stream;
+} fn_output;
+
+/* The output that begins at this run, segment and element of it. */
+fn_output fn_output_at(fastnorm_dtype working, const fn_output *out, size_t row,
+                       size_t seg, size_t i);
+
+/* The stage as an output of rows of segs * len, packed. */
+fn_output fn_stage_output(fn_stage *stage, const fn_runs *g);
+
+/* Staged runs, or the rows of a staged table, go to the output, which has a sink. */
+void fn_scatter_runs(fastnorm_dtype working, const fn_runs *staged,
+                     const fn_output *out);
+void fn_scatter_table(fastnorm_dtype working, const fn_table *staged,
+                      const fn_output *out);
+
+/* n floats rounded to another type and back, in place. */
+void fn_round_span(const fn_kernels *k, fastnorm_dtype dtype, size_t n, void *v);
+
+/* Weight, bias or statistics of a caller, perhaps of another type. */
+typedef struct fn_vector {
+  const void *p; /* or NULL */
+  fastnorm_dtype dtype;
+  size_t element;
+  bool plus_one; /* 1 is added, in the working type */
+} fn_vector;
+
+fn_vector fn_vector_of(const void *p, fastnorm_dtype dtype);
+
+/* n numbers from `first` on in the working type: those of the caller if they are that
+ * already, else in `room`; NULL if there are none. */
+const void *fn_vector_read(const fn_kernels *k, fastnorm_dtype working,
+                           const fn_vector *v, size_t first, size_t n, void *room);
+bool fn_vector_is_plain(const fn_vector *v, fastnorm_dtype working);
+
+/* n numbers of the working type go to a caller's array of another. */
+void fn_vector_write(const fn_kernels *k, const fn_vector *v, size_t first, size_t n,
+                     const void *from);
+
+#endif
