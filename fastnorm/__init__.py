@@ -1,4 +1,4 @@
-# __init__.py - the public names of fastnorm; imports NumPy and the extension only.
+# __init__.py - the public names of fastnorm; imports NumPy and nothing optional.
 # SPDX-License-Identifier: MIT
 """Normalization of NumPy arrays on CPUs, at the speed at which memory is copied.
 
@@ -7,37 +7,62 @@ lacks is keyword-only. See ``help(fastnorm.layer_norm)`` and so on.
 """
 
 from fastnorm._core import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
     Moments,
     MomentsState,
     __version__,
     batch_norm,
     get_include,
     get_num_threads,
+    group_norm,
+    instance_norm,
     isa,
     isas,
+    l2_norm,
     layer_norm,
     merge_moments,
     moments,
+    normalize,
+    normalize_image,
     rms_norm,
     set_isa,
     set_num_threads,
     show_config,
 )
+from fastnorm.fold import fold_batch_norm
+from fastnorm.layers import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
+from fastnorm.standardize import standardize, unstandardize
 
 __all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "BatchNorm",
+    "GroupNorm",
+    "InstanceNorm",
+    "LayerNorm",
     "Moments",
     "MomentsState",
+    "RMSNorm",
     "__version__",
     "batch_norm",
+    "fold_batch_norm",
     "get_include",
     "get_num_threads",
+    "group_norm",
+    "instance_norm",
     "isa",
     "isas",
+    "l2_norm",
     "layer_norm",
     "merge_moments",
     "moments",
+    "normalize",
+    "normalize_image",
     "rms_norm",
     "set_isa",
     "set_num_threads",
     "show_config",
+    "standardize",
+    "unstandardize",
 ]

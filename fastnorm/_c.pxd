@@ -1,6 +1,6 @@
 # _c.pxd - the C API of fastnorm.h as Cython sees it; private to _core.pyx.
 # SPDX-License-Identifier: MIT
-from libc.stdint cimport uint64_t
+from libc.stdint cimport int32_t, uint64_t
 
 
 cdef extern from "fastnorm.h" nogil:
@@ -22,12 +22,54 @@ cdef extern from "fastnorm.h" nogil:
         FASTNORM_ERROR_COUNT
         FASTNORM_ERROR_ISA
         FASTNORM_ERROR_THREADS
+        FASTNORM_ERROR_QUANTIZATION
+        FASTNORM_ERROR_ACTIVATION
+        FASTNORM_ERROR_GROUPS
+        FASTNORM_ERROR_COMBINATION
+        FASTNORM_ERROR_IMAGE
 
     const char *fastnorm_strerror(fastnorm_status status)
 
     ctypedef enum fastnorm_dtype:
+        FASTNORM_DEFAULT
         FASTNORM_FLOAT32
         FASTNORM_FLOAT64
+        FASTNORM_FLOAT16
+        FASTNORM_BFLOAT16
+        FASTNORM_INT8
+        FASTNORM_UINT8
+
+    ctypedef struct fastnorm_quantization:
+        float scale
+        int32_t zero_point
+
+    ctypedef struct fastnorm_format:
+        fastnorm_dtype y
+        fastnorm_dtype params
+        fastnorm_quantization x_quantization
+        fastnorm_quantization y_quantization
+
+    ctypedef enum fastnorm_activation:
+        FASTNORM_IDENTITY
+        FASTNORM_RELU
+        FASTNORM_LEAKY_RELU
+        FASTNORM_RELU6
+        FASTNORM_CLAMP
+        FASTNORM_GELU
+        FASTNORM_GELU_TANH
+        FASTNORM_SILU
+        FASTNORM_SIGMOID
+        FASTNORM_TANH
+        FASTNORM_HARDSWISH
+
+    ctypedef struct fastnorm_epilogue:
+        const void *post_add
+        fastnorm_dtype post_add_dtype
+        Py_ssize_t post_add_stride
+        Py_ssize_t post_add_channel_stride
+        fastnorm_activation activation
+        double alpha
+        double beta
 
     const char *fastnorm_isa()
     const char *fastnorm_isa_name(size_t index)
@@ -40,6 +82,7 @@ cdef extern from "fastnorm.h" nogil:
     # that is cleared first holds NULL there.
     ctypedef struct fastnorm_exec:
         int num_threads
+        int flush_denormals
 
     const double FASTNORM_EPS_ZERO
     const double FASTNORM_MOMENTUM_CUMULATIVE
@@ -60,8 +103,24 @@ cdef extern from "fastnorm.h" nogil:
         Py_ssize_t y_stride
         double eps
         fastnorm_exec exec_ "exec"
+        fastnorm_format format
+        const void *residual
+        const void *residual_bias
+        void *residual_out
+        fastnorm_dtype residual_dtype
+        Py_ssize_t residual_stride
+        Py_ssize_t residual_out_stride
+        fastnorm_epilogue epilogue
+        float *y_scale
+        const void *stored_mean
+        const void *stored_var
 
     fastnorm_status fastnorm_layer_norm(const fastnorm_layer_norm_args *args)
+
+    ctypedef enum fastnorm_rms_mode:
+        FASTNORM_RMS_PLAIN
+        FASTNORM_RMS_CAST_BEFORE_WEIGHT
+        FASTNORM_RMS_ONE_PLUS_WEIGHT
 
     ctypedef struct fastnorm_rms_norm_args:
         size_t size
@@ -77,8 +136,35 @@ cdef extern from "fastnorm.h" nogil:
         Py_ssize_t y_stride
         double eps
         fastnorm_exec exec_ "exec"
+        fastnorm_format format
+        const void *residual
+        const void *residual_bias
+        void *residual_out
+        fastnorm_dtype residual_dtype
+        Py_ssize_t residual_stride
+        Py_ssize_t residual_out_stride
+        fastnorm_epilogue epilogue
+        float *y_scale
+        fastnorm_rms_mode mode
 
     fastnorm_status fastnorm_rms_norm(const fastnorm_rms_norm_args *args)
+
+    ctypedef struct fastnorm_l2_norm_args:
+        size_t size
+        fastnorm_dtype dtype
+        const void *x
+        void *y
+        void *norm
+        size_t rows
+        size_t cols
+        size_t inner
+        Py_ssize_t x_stride
+        Py_ssize_t y_stride
+        double eps
+        fastnorm_exec exec_ "exec"
+        fastnorm_format format
+
+    fastnorm_status fastnorm_l2_norm(const fastnorm_l2_norm_args *args)
 
     ctypedef struct fastnorm_batch_norm_args:
         size_t size
@@ -105,9 +191,66 @@ cdef extern from "fastnorm.h" nogil:
         void *scratch
         size_t scratch_size
         fastnorm_exec exec_ "exec"
+        fastnorm_format format
+        fastnorm_epilogue epilogue
 
     fastnorm_status fastnorm_batch_norm(const fastnorm_batch_norm_args *args)
     size_t fastnorm_batch_norm_scratch(const fastnorm_batch_norm_args *args)
+
+    ctypedef struct fastnorm_group_norm_args:
+        size_t size
+        fastnorm_dtype dtype
+        const void *x
+        void *y
+        const void *weight
+        const void *bias
+        void *mean
+        void *rstd
+        size_t batch
+        size_t channels
+        size_t spatial
+        size_t groups
+        int channels_last
+        Py_ssize_t x_stride
+        Py_ssize_t y_stride
+        Py_ssize_t x_channel_stride
+        Py_ssize_t y_channel_stride
+        double eps
+        fastnorm_exec exec_ "exec"
+        fastnorm_format format
+        fastnorm_epilogue epilogue
+        const void *stored_mean
+        const void *stored_var
+
+    fastnorm_status fastnorm_group_norm(const fastnorm_group_norm_args *args)
+
+    ctypedef struct fastnorm_instance_norm_args:
+        size_t size
+        fastnorm_dtype dtype
+        const void *x
+        void *y
+        const void *weight
+        const void *bias
+        void *running_mean
+        void *running_var
+        void *mean
+        void *rstd
+        size_t batch
+        size_t channels
+        size_t spatial
+        int channels_last
+        Py_ssize_t x_stride
+        Py_ssize_t y_stride
+        Py_ssize_t x_channel_stride
+        Py_ssize_t y_channel_stride
+        int use_running_stats
+        double momentum
+        double eps
+        fastnorm_exec exec_ "exec"
+        fastnorm_format format
+        fastnorm_epilogue epilogue
+
+    fastnorm_status fastnorm_instance_norm(const fastnorm_instance_norm_args *args)
 
     ctypedef struct fastnorm_moments_args:
         size_t size
@@ -123,6 +266,7 @@ cdef extern from "fastnorm.h" nogil:
         void *scratch
         size_t scratch_size
         fastnorm_exec exec_ "exec"
+        fastnorm_quantization x_quantization
 
     fastnorm_status fastnorm_moments(const fastnorm_moments_args *args)
     size_t fastnorm_moments_scratch(const fastnorm_moments_args *args)
@@ -135,3 +279,25 @@ cdef extern from "fastnorm.h" nogil:
         const double *other_mean,
         const double *other_m2,
     )
+
+    ctypedef struct fastnorm_normalize_image_args:
+        size_t size
+        fastnorm_dtype dtype
+        const void *x
+        void *y
+        size_t images
+        size_t height
+        size_t width
+        size_t channels
+        Py_ssize_t x_stride
+        Py_ssize_t x_row_stride
+        Py_ssize_t y_stride
+        int channels_first
+        int reverse_channels
+        double scale
+        const double *mean
+        const double *std
+        fastnorm_exec exec_ "exec"
+        fastnorm_format format
+
+    fastnorm_status fastnorm_normalize_image(const fastnorm_normalize_image_args *args)

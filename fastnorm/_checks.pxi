@@ -5,17 +5,6 @@
 # every error says both. What is in order already passes without a Python call.
 
 
-cdef inline bint is_float(ndarray a) noexcept:
-    cdef int typenum = cnp.PyArray_TYPE(a)
-    return typenum == cnp.NPY_FLOAT32 or typenum == cnp.NPY_FLOAT64
-
-
-cdef inline c.fastnorm_dtype dtype_of(ndarray a) noexcept:
-    if cnp.PyArray_TYPE(a) == cnp.NPY_FLOAT32:
-        return c.FASTNORM_FLOAT32
-    return c.FASTNORM_FLOAT64
-
-
 cdef inline ndarray fresh_like(ndarray a):
     """An uninitialised C-contiguous array of a's shape and dtype."""
     return cnp.PyArray_EMPTY(
@@ -40,13 +29,13 @@ cdef int refuse_masked(str fn, str name, object value) except -1:
 
 
 cdef ndarray as_base_array(str fn, str name, object value):
-    """An exact ndarray of whatever dtype, sharing memory where NumPy can."""
+    """An exact ndarray of whatever dtype, sharing memory where that can be."""
     if cnp.PyArray_CheckExact(value):
         return value
     refuse_masked(fn, name, value)
+    if not isinstance(value, ndarray) and hasattr(value, "__dlpack__"):
+        return from_dlpack(fn, name, value, False)
     try:
-        if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
-            return np.from_dlpack(value)
         return np.asarray(value)
     except (TypeError, BufferError) as error:
         raise TypeError(f"{fn}: {name} is not an array: {error}") from error
@@ -55,17 +44,17 @@ cdef ndarray as_base_array(str fn, str name, object value):
 
 
 cdef ndarray as_input(str fn, str name, object value):
-    """value as float32 or float64, native and aligned, of any strides."""
+    """value in one of the dtypes of the C API, native and aligned, of any strides."""
     if (
         cnp.PyArray_CheckExact(value)
-        and is_float(<ndarray>value)
+        and dtype_of(<ndarray>value) != c.FASTNORM_DEFAULT
         and cnp.PyArray_ISBEHAVED_RO(<ndarray>value)
         and cnp.PyArray_NDIM(<ndarray>value) > 0
     ):
         return <ndarray>value
     cdef ndarray a = as_base_array(fn, name, value)
-    if not is_float(a):
-        raise TypeError(f"{fn}: {name} has dtype {a.dtype}, not float32 or float64")
+    if dtype_of(a) == c.FASTNORM_DEFAULT:
+        raise TypeError(f"{fn}: {name} has dtype {a.dtype}, not {DTYPE_NAMES}")
     if cnp.PyArray_NDIM(a) == 0:
         raise ValueError(f"{fn}: {name} is 0-d, at least one axis is needed")
     if not cnp.PyArray_ISBEHAVED_RO(a):
@@ -109,45 +98,41 @@ cdef ndarray as_parameter(
     str fn, str name, object value, ndarray x, int nd, const cnp.npy_intp *shape,
     str whose,
 ):
-    """value as packed values of x's dtype with exactly this shape."""
+    """value as packed values of exactly this shape, of a dtype that mixes with x's."""
+    cdef c.fastnorm_dtype dtype = dtype_of(x)
     cdef ndarray a
     if (
         cnp.PyArray_CheckExact(value)
-        and cnp.PyArray_TYPE(<ndarray>value) == cnp.PyArray_TYPE(x)
+        and mixes(dtype_of(<ndarray>value), dtype)
         and cnp.PyArray_ISCARRAY_RO(<ndarray>value)
         and has_shape(<ndarray>value, nd, shape)
     ):
         return <ndarray>value
     if isinstance(value, (list, tuple)):
-        # A list has no dtype of its own, so it takes the input's.
-        a = as_base_array(fn, name, value)
-        if a.dtype.kind not in "fiub" or a.dtype.itemsize > 8:
-            raise TypeError(
-                f"{fn}: {name} has dtype {a.dtype}, real numbers are needed"
-            )
-        a = np.asarray(a, dtype=x.dtype)
+        a = real_list(fn, name, value, dtype)
     else:
         a = as_base_array(fn, name, value)
-    if cnp.PyArray_TYPE(a) != cnp.PyArray_TYPE(x):
-        raise TypeError(
-            f"{fn}: {name} has dtype {a.dtype}, input's {x.dtype.name} is needed"
-        )
+    if not mixes(dtype_of(a), dtype):
+        raise TypeError(f"{fn}: {name} has dtype {a.dtype}, {needed_dtypes(dtype)}")
     check_parameter_shape(fn, name, a, nd, shape, whose)
     if not cnp.PyArray_ISCARRAY_RO(a):
         return native_copy(a)
     return a
 
 
-cdef ndarray as_writable(str fn, str name, object value, ndarray x):
-    """value as an array of x's dtype that a call may write: never a copy."""
-    if not isinstance(value, ndarray):
+cdef ndarray as_written(str fn, str name, object value):
+    """value as an array that a call may write, of whatever dtype: never a copy."""
+    cdef ndarray a
+    if isinstance(value, ndarray):
+        a = as_base_array(fn, name, value)
+    elif hasattr(value, "__dlpack__"):
+        a = from_dlpack(fn, name, value, True)
+    elif PyObject_CheckBuffer(value) or hasattr(value, "__array_interface__"):
+        a = as_base_array(fn, name, value)
+    else:
         raise TypeError(
-            f"{fn}: {name} is {type(value).__name__}, a numpy.ndarray is needed"
-        )
-    cdef ndarray a = as_base_array(fn, name, value)
-    if cnp.PyArray_TYPE(a) != cnp.PyArray_TYPE(x):
-        raise TypeError(
-            f"{fn}: {name} has dtype {a.dtype}, input's {x.dtype.name} is needed"
+            f"{fn}: {name} is {type(value).__name__}, "
+            "an ndarray, a buffer or a DLPack object is needed"
         )
     if not cnp.PyArray_ISWRITEABLE(a):
         raise ValueError(f"{fn}: {name} is read-only")
@@ -158,27 +143,19 @@ cdef ndarray as_writable(str fn, str name, object value, ndarray x):
     return a
 
 
-cdef inline ndarray as_output(str fn, object out, ndarray x):
-    """out, checked, as an exact ndarray; a fresh array if out is None."""
-    if out is None:
-        return fresh_like(x)
-    if (
-        cnp.PyArray_CheckExact(out)
-        and cnp.PyArray_TYPE(<ndarray>out) == cnp.PyArray_TYPE(x)
-        and cnp.PyArray_ISBEHAVED(<ndarray>out)
-        and has_shape(<ndarray>out, cnp.PyArray_NDIM(x), cnp.PyArray_DIMS(x))
-    ):
-        return <ndarray>out
-    return as_output_slow(fn, out, x)
-
-
-cdef ndarray as_output_slow(str fn, object out, ndarray x):
-    cdef ndarray y = as_writable(fn, "out", out, x)
-    if not has_shape(y, cnp.PyArray_NDIM(x), cnp.PyArray_DIMS(x)):
-        raise ValueError(
-            f"{fn}: out has shape {np.shape(y)}, input's {np.shape(x)} is needed"
+cdef ndarray as_writable(str fn, str name, object value, ndarray x):
+    """value as an array of x's dtype that a call may write."""
+    cdef ndarray a = as_written(fn, name, value)
+    if cnp.PyArray_TYPE(a) != cnp.PyArray_TYPE(x):
+        raise TypeError(
+            f"{fn}: {name} has dtype {a.dtype}, input's {x.dtype.name} is needed"
         )
-    return y
+    return a
+
+
+cdef inline ndarray as_output(str fn, object out, ndarray x):
+    """out, or a fresh array, of x's own dtype."""
+    return as_output_of(fn, out, x, dtype_of(x))
 
 
 cdef double as_number(str fn, str name, object value) except? -1.0:
@@ -261,12 +238,15 @@ cdef int refuse_overlap(str fn, str name, ndarray written, tuple others) except 
     """ValueError if `written` shares memory with one of the (name, array) pairs.
 
     The C API sees only what it is given: where the binding works on copies, this looks
-    at the caller's own arrays. The input itself, element on element, is in place.
+    at the caller's own arrays. Element on element is in place: `out` or running
+    statistics on the input, `residual_out` on the residual.
     """
+    in_place = "residual" if name == "residual_out" else "input"
     for other_name, other in others:
+        other = host_view(fn, other_name, other)
         if not isinstance(other, ndarray):
             continue
-        if other_name == "input" and same_view(written, other):
+        if other_name == in_place and same_view(written, other):
             continue
         if shares_memory(written, other):
             raise ValueError(f"{fn}: {name} overlaps {other_name}")

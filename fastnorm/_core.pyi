@@ -1,19 +1,45 @@
 # _core.pyi - the types of the compiled functions.
 # SPDX-License-Identifier: MIT
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, TypeAlias, TypedDict, TypeVar, overload
+from typing import (
+    Any,
+    Literal,
+    NamedTuple,
+    Protocol,
+    TypeAlias,
+    TypedDict,
+    TypeVar,
+    overload,
+)
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+from typing_extensions import Buffer
 
 __version__: str
+IMAGENET_MEAN: tuple[float, float, float]
+IMAGENET_STD: tuple[float, float, float]
 
-# float32 or float64, as the input. A list of numbers makes it float64, and an object
-# with __array__ can be either, so the type of the result cannot say more.
-_Float: TypeAlias = np.float32 | np.float64
+# What a call gives is said where that is simple: an array of float32 or float64, from
+# which the result and its statistics take their type. All else (16-bit and 8-bit
+# elements, out_dtype, tensors as outputs, lists) is Any: a union would have to be
+# narrowed by every user.
 _F = TypeVar("_F", np.float32, np.float64)
-_Array: TypeAlias = NDArray[_Float]
 _Float64: TypeAlias = NDArray[np.float64]
+_Axes: TypeAlias = int | Sequence[int]
+_Activation: TypeAlias = str | tuple[str] | tuple[str, float] | tuple[str, float, float]
+_ImageLayout: TypeAlias = Literal["chw", "hwc"]
+_RmsMode: TypeAlias = Literal["plain", "cast_before_weight", "one_plus_weight"]
+
+class _DLPack(Protocol):
+    def __dlpack__(self) -> Any: ...
+    def __dlpack_device__(self) -> tuple[Any, Any]: ...
+
+_Input: TypeAlias = ArrayLike | _DLPack
+_Channels: TypeAlias = (
+    Literal["imagenet"] | float | Sequence[float] | NDArray[Any] | None
+)
+_Output: TypeAlias = NDArray[Any] | Buffer | _DLPack
 
 class Moments(NamedTuple):
     mean: _Float64
@@ -33,246 +59,329 @@ class _Config(TypedDict):
     cython: str
     numpy: str
 
+# fmt: off
 @overload
 def layer_norm(
-    input: NDArray[_F],
-    normalized_shape: int | Sequence[int] | None,
-    weight: ArrayLike | None = None,
-    bias: ArrayLike | None = None,
-    eps: float = 1e-5,
-    *,
-    out: NDArray[_F] | None = None,
-    axis: int | Sequence[int] | None = None,
-    return_stats: Literal[False] = False,
-    num_threads: int | None = None,
+    input: NDArray[_F], normalized_shape: _Axes | None, weight: _Input | None = None,
+    bias: _Input | None = None, eps: float = 1e-5, *, out: NDArray[_F] | None = None,
+    axis: _Axes | None = None, return_stats: Literal[False] = False,
+    num_threads: int | None = None, residual: _Input | None = None,
+    residual_bias: _Input | None = None, residual_out: NDArray[_F] | None = None,
+    post_add: _Input | None = None, activation: _Activation | None = None,
+    out_dtype: None = None, in_scale: float | None = None,
+    in_zero_point: int | None = None, out_scale: float | None = None,
+    out_zero_point: int | None = None, mean: _Input | None = None,
+    var: _Input | None = None, flush_denormals: bool = False,
 ) -> NDArray[_F]: ...
 @overload
 def layer_norm(
-    input: NDArray[_F],
-    normalized_shape: int | Sequence[int] | None,
-    weight: ArrayLike | None = None,
-    bias: ArrayLike | None = None,
-    eps: float = 1e-5,
-    *,
-    out: NDArray[_F] | None = None,
-    axis: int | Sequence[int] | None = None,
-    return_stats: Literal[True],
-    num_threads: int | None = None,
+    input: NDArray[_F], normalized_shape: _Axes | None, weight: _Input | None = None,
+    bias: _Input | None = None, eps: float = 1e-5, *, out: NDArray[_F] | None = None,
+    axis: _Axes | None = None, return_stats: Literal[True],
+    num_threads: int | None = None, residual: _Input | None = None,
+    residual_bias: _Input | None = None, residual_out: NDArray[_F] | None = None,
+    post_add: _Input | None = None, activation: _Activation | None = None,
+    out_dtype: None = None, in_scale: float | None = None,
+    in_zero_point: int | None = None, out_scale: float | None = None,
+    out_zero_point: int | None = None, mean: _Input | None = None,
+    var: _Input | None = None, flush_denormals: bool = False,
 ) -> tuple[NDArray[_F], NDArray[_F], NDArray[_F]]: ...
 @overload
 def layer_norm(
-    input: ArrayLike,
-    normalized_shape: int | Sequence[int] | None,
-    weight: ArrayLike | None = None,
-    bias: ArrayLike | None = None,
-    eps: float = 1e-5,
-    *,
-    out: _Array | None = None,
-    axis: int | Sequence[int] | None = None,
-    return_stats: Literal[False] = False,
-    num_threads: int | None = None,
-) -> _Array: ...
-@overload
-def layer_norm(
-    input: ArrayLike,
-    normalized_shape: int | Sequence[int] | None,
-    weight: ArrayLike | None = None,
-    bias: ArrayLike | None = None,
-    eps: float = 1e-5,
-    *,
-    out: _Array | None = None,
-    axis: int | Sequence[int] | None = None,
-    return_stats: Literal[True],
-    num_threads: int | None = None,
-) -> tuple[_Array, _Array, _Array]: ...
-@overload
-def layer_norm(
-    input: ArrayLike,
-    normalized_shape: int | Sequence[int] | None,
-    weight: ArrayLike | None = None,
-    bias: ArrayLike | None = None,
-    eps: float = 1e-5,
-    *,
-    out: _Array | None = None,
-    axis: int | Sequence[int] | None = None,
-    return_stats: bool,
-    num_threads: int | None = None,
-) -> _Array | tuple[_Array, _Array, _Array]: ...
+    input: _Input, normalized_shape: _Axes | None, weight: _Input | None = None,
+    bias: _Input | None = None, eps: float = 1e-5, *, out: _Output | None = None,
+    axis: _Axes | None = None, return_stats: bool = False,
+    num_threads: int | None = None, residual: _Input | None = None,
+    residual_bias: _Input | None = None, residual_out: _Output | None = None,
+    post_add: _Input | None = None, activation: _Activation | None = None,
+    out_dtype: DTypeLike | None = None, in_scale: float | None = None,
+    in_zero_point: int | None = None, out_scale: float | None = None,
+    out_zero_point: int | None = None, mean: _Input | None = None,
+    var: _Input | None = None, flush_denormals: bool = False,
+) -> Any: ...
 @overload
 def rms_norm(
-    input: NDArray[_F],
-    normalized_shape: int | Sequence[int] | None,
-    weight: ArrayLike | None = None,
-    eps: float | None = None,
-    *,
-    out: NDArray[_F] | None = None,
-    axis: int | Sequence[int] | None = None,
-    return_stats: Literal[False] = False,
-    num_threads: int | None = None,
+    input: NDArray[_F], normalized_shape: _Axes | None, weight: _Input | None = None,
+    eps: float | None = None, *, out: NDArray[_F] | None = None,
+    axis: _Axes | None = None, return_stats: Literal[False] = False,
+    num_threads: int | None = None, residual: _Input | None = None,
+    residual_bias: _Input | None = None, residual_out: NDArray[_F] | None = None,
+    post_add: _Input | None = None, activation: _Activation | None = None,
+    out_dtype: None = None, in_scale: float | None = None,
+    in_zero_point: int | None = None, out_scale: float | None = None,
+    out_zero_point: int | None = None, mode: _RmsMode = "plain",
+    flush_denormals: bool = False,
 ) -> NDArray[_F]: ...
 @overload
 def rms_norm(
-    input: NDArray[_F],
-    normalized_shape: int | Sequence[int] | None,
-    weight: ArrayLike | None = None,
-    eps: float | None = None,
-    *,
-    out: NDArray[_F] | None = None,
-    axis: int | Sequence[int] | None = None,
-    return_stats: Literal[True],
-    num_threads: int | None = None,
+    input: NDArray[_F], normalized_shape: _Axes | None, weight: _Input | None = None,
+    eps: float | None = None, *, out: NDArray[_F] | None = None,
+    axis: _Axes | None = None, return_stats: Literal[True],
+    num_threads: int | None = None, residual: _Input | None = None,
+    residual_bias: _Input | None = None, residual_out: NDArray[_F] | None = None,
+    post_add: _Input | None = None, activation: _Activation | None = None,
+    out_dtype: None = None, in_scale: float | None = None,
+    in_zero_point: int | None = None, out_scale: float | None = None,
+    out_zero_point: int | None = None, mode: _RmsMode = "plain",
+    flush_denormals: bool = False,
 ) -> tuple[NDArray[_F], NDArray[_F]]: ...
 @overload
 def rms_norm(
-    input: ArrayLike,
-    normalized_shape: int | Sequence[int] | None,
-    weight: ArrayLike | None = None,
-    eps: float | None = None,
-    *,
-    out: _Array | None = None,
-    axis: int | Sequence[int] | None = None,
-    return_stats: Literal[False] = False,
-    num_threads: int | None = None,
-) -> _Array: ...
+    input: _Input, normalized_shape: _Axes | None, weight: _Input | None = None,
+    eps: float | None = None, *, out: _Output | None = None, axis: _Axes | None = None,
+    return_stats: bool = False, num_threads: int | None = None,
+    residual: _Input | None = None, residual_bias: _Input | None = None,
+    residual_out: _Output | None = None, post_add: _Input | None = None,
+    activation: _Activation | None = None, out_dtype: DTypeLike | None = None,
+    in_scale: float | None = None, in_zero_point: int | None = None,
+    out_scale: float | None = None, out_zero_point: int | None = None,
+    mode: _RmsMode = "plain", flush_denormals: bool = False,
+) -> Any: ...
 @overload
-def rms_norm(
-    input: ArrayLike,
-    normalized_shape: int | Sequence[int] | None,
-    weight: ArrayLike | None = None,
-    eps: float | None = None,
-    *,
-    out: _Array | None = None,
-    axis: int | Sequence[int] | None = None,
-    return_stats: Literal[True],
-    num_threads: int | None = None,
-) -> tuple[_Array, _Array]: ...
+def l2_norm(
+    input: NDArray[_F], axis: _Axes = -1, eps: float = 1e-12, *,
+    out: NDArray[_F] | None = None, return_norm: Literal[False] = False,
+    num_threads: int | None = None, out_dtype: None = None,
+    in_scale: float | None = None, in_zero_point: int | None = None,
+    out_scale: float | None = None, out_zero_point: int | None = None,
+    flush_denormals: bool = False,
+) -> NDArray[_F]: ...
 @overload
-def rms_norm(
-    input: ArrayLike,
-    normalized_shape: int | Sequence[int] | None,
-    weight: ArrayLike | None = None,
-    eps: float | None = None,
-    *,
-    out: _Array | None = None,
-    axis: int | Sequence[int] | None = None,
-    return_stats: bool,
-    num_threads: int | None = None,
-) -> _Array | tuple[_Array, _Array]: ...
+def l2_norm(
+    input: NDArray[_F], axis: _Axes = -1, eps: float = 1e-12, *,
+    out: NDArray[_F] | None = None, return_norm: Literal[True],
+    num_threads: int | None = None, out_dtype: None = None,
+    in_scale: float | None = None, in_zero_point: int | None = None,
+    out_scale: float | None = None, out_zero_point: int | None = None,
+    flush_denormals: bool = False,
+) -> tuple[NDArray[_F], NDArray[_F]]: ...
+@overload
+def l2_norm(
+    input: _Input, axis: _Axes = -1, eps: float = 1e-12, *,
+    out: NDArray[Any] | None = None, return_norm: Literal[False] = False,
+    num_threads: int | None = None, out_dtype: DTypeLike | None = None,
+    in_scale: float | None = None, in_zero_point: int | None = None,
+    out_scale: float | None = None, out_zero_point: int | None = None,
+    flush_denormals: bool = False,
+) -> NDArray[Any]: ...
+@overload
+def l2_norm(
+    input: _Input, axis: _Axes = -1, eps: float = 1e-12, *, out: _Output | None = None,
+    return_norm: bool = False, num_threads: int | None = None,
+    out_dtype: DTypeLike | None = None, in_scale: float | None = None,
+    in_zero_point: int | None = None, out_scale: float | None = None,
+    out_zero_point: int | None = None, flush_denormals: bool = False,
+) -> Any: ...
+@overload
+def normalize(
+    input: NDArray[_F], p: float = 2.0, dim: int = 1, eps: float = 1e-12, *,
+    out: NDArray[_F] | None = None, num_threads: int | None = None,
+    out_dtype: None = None, in_scale: float | None = None,
+    in_zero_point: int | None = None, out_scale: float | None = None,
+    out_zero_point: int | None = None, flush_denormals: bool = False,
+) -> NDArray[_F]: ...
+@overload
+def normalize(
+    input: _Input, p: float = 2.0, dim: int = 1, eps: float = 1e-12, *,
+    out: NDArray[Any] | None = None, num_threads: int | None = None,
+    out_dtype: DTypeLike | None = None, in_scale: float | None = None,
+    in_zero_point: int | None = None, out_scale: float | None = None,
+    out_zero_point: int | None = None, flush_denormals: bool = False,
+) -> NDArray[Any]: ...
+@overload
+def normalize(
+    input: _Input, p: float = 2.0, dim: int = 1, eps: float = 1e-12, *,
+    out: _Output | None = None, num_threads: int | None = None,
+    out_dtype: DTypeLike | None = None, in_scale: float | None = None,
+    in_zero_point: int | None = None, out_scale: float | None = None,
+    out_zero_point: int | None = None, flush_denormals: bool = False,
+) -> Any: ...
 @overload
 def batch_norm(
-    input: NDArray[_F],
-    running_mean: ArrayLike | None,
-    running_var: ArrayLike | None,
-    weight: ArrayLike | None = None,
-    bias: ArrayLike | None = None,
-    training: bool = False,
-    momentum: float | None = 0.1,
-    eps: float = 1e-5,
-    *,
-    channel_axis: int = 1,
-    num_batches_tracked: int | None = None,
-    out: NDArray[_F] | None = None,
-    return_stats: Literal[False] = False,
-    num_threads: int | None = None,
+    input: NDArray[_F], running_mean: _Input | None, running_var: _Input | None,
+    weight: _Input | None = None, bias: _Input | None = None, training: bool = False,
+    momentum: float | None = 0.1, eps: float = 1e-5, *, channel_axis: int = 1,
+    num_batches_tracked: int | None = None, out: NDArray[_F] | None = None,
+    return_stats: Literal[False] = False, num_threads: int | None = None,
+    post_add: _Input | None = None, activation: _Activation | None = None,
+    out_dtype: None = None, in_scale: float | None = None,
+    in_zero_point: int | None = None, out_scale: float | None = None,
+    out_zero_point: int | None = None, flush_denormals: bool = False,
 ) -> NDArray[_F]: ...
 @overload
 def batch_norm(
-    input: NDArray[_F],
-    running_mean: ArrayLike | None,
-    running_var: ArrayLike | None,
-    weight: ArrayLike | None = None,
-    bias: ArrayLike | None = None,
-    training: bool = False,
-    momentum: float | None = 0.1,
-    eps: float = 1e-5,
-    *,
-    channel_axis: int = 1,
-    num_batches_tracked: int | None = None,
-    out: NDArray[_F] | None = None,
-    return_stats: Literal[True],
-    num_threads: int | None = None,
+    input: NDArray[_F], running_mean: _Input | None, running_var: _Input | None,
+    weight: _Input | None = None, bias: _Input | None = None, training: bool = False,
+    momentum: float | None = 0.1, eps: float = 1e-5, *, channel_axis: int = 1,
+    num_batches_tracked: int | None = None, out: NDArray[_F] | None = None,
+    return_stats: Literal[True], num_threads: int | None = None,
+    post_add: _Input | None = None, activation: _Activation | None = None,
+    out_dtype: None = None, in_scale: float | None = None,
+    in_zero_point: int | None = None, out_scale: float | None = None,
+    out_zero_point: int | None = None, flush_denormals: bool = False,
 ) -> tuple[NDArray[_F], NDArray[_F], NDArray[_F]]: ...
 @overload
 def batch_norm(
-    input: ArrayLike,
-    running_mean: ArrayLike | None,
-    running_var: ArrayLike | None,
-    weight: ArrayLike | None = None,
-    bias: ArrayLike | None = None,
-    training: bool = False,
-    momentum: float | None = 0.1,
-    eps: float = 1e-5,
-    *,
-    channel_axis: int = 1,
-    num_batches_tracked: int | None = None,
-    out: _Array | None = None,
-    return_stats: Literal[False] = False,
-    num_threads: int | None = None,
-) -> _Array: ...
+    input: _Input, running_mean: _Input | None, running_var: _Input | None,
+    weight: _Input | None = None, bias: _Input | None = None, training: bool = False,
+    momentum: float | None = 0.1, eps: float = 1e-5, *, channel_axis: int = 1,
+    num_batches_tracked: int | None = None, out: NDArray[Any] | None = None,
+    return_stats: Literal[False] = False, num_threads: int | None = None,
+    post_add: _Input | None = None, activation: _Activation | None = None,
+    out_dtype: DTypeLike | None = None, in_scale: float | None = None,
+    in_zero_point: int | None = None, out_scale: float | None = None,
+    out_zero_point: int | None = None, flush_denormals: bool = False,
+) -> NDArray[Any]: ...
 @overload
 def batch_norm(
-    input: ArrayLike,
-    running_mean: ArrayLike | None,
-    running_var: ArrayLike | None,
-    weight: ArrayLike | None = None,
-    bias: ArrayLike | None = None,
-    training: bool = False,
-    momentum: float | None = 0.1,
-    eps: float = 1e-5,
-    *,
-    channel_axis: int = 1,
-    num_batches_tracked: int | None = None,
-    out: _Array | None = None,
-    return_stats: Literal[True],
-    num_threads: int | None = None,
-) -> tuple[_Array, _Array, _Array]: ...
+    input: _Input, running_mean: _Input | None, running_var: _Input | None,
+    weight: _Input | None = None, bias: _Input | None = None, training: bool = False,
+    momentum: float | None = 0.1, eps: float = 1e-5, *, channel_axis: int = 1,
+    num_batches_tracked: int | None = None, out: _Output | None = None,
+    return_stats: bool = False, num_threads: int | None = None,
+    post_add: _Input | None = None, activation: _Activation | None = None,
+    out_dtype: DTypeLike | None = None, in_scale: float | None = None,
+    in_zero_point: int | None = None, out_scale: float | None = None,
+    out_zero_point: int | None = None, flush_denormals: bool = False,
+) -> Any: ...
 @overload
-def batch_norm(
-    input: ArrayLike,
-    running_mean: ArrayLike | None,
-    running_var: ArrayLike | None,
-    weight: ArrayLike | None = None,
-    bias: ArrayLike | None = None,
-    training: bool = False,
-    momentum: float | None = 0.1,
-    eps: float = 1e-5,
-    *,
-    channel_axis: int = 1,
-    num_batches_tracked: int | None = None,
-    out: _Array | None = None,
-    return_stats: bool,
-    num_threads: int | None = None,
-) -> _Array | tuple[_Array, _Array, _Array]: ...
+def group_norm(
+    input: NDArray[_F], num_groups: int, weight: _Input | None = None,
+    bias: _Input | None = None, eps: float = 1e-5, *, channel_axis: int = 1,
+    out: NDArray[_F] | None = None, return_stats: Literal[False] = False,
+    num_threads: int | None = None, post_add: _Input | None = None,
+    activation: _Activation | None = None, out_dtype: None = None,
+    in_scale: float | None = None, in_zero_point: int | None = None,
+    out_scale: float | None = None, out_zero_point: int | None = None,
+    mean: _Input | None = None, var: _Input | None = None,
+    flush_denormals: bool = False,
+) -> NDArray[_F]: ...
+@overload
+def group_norm(
+    input: NDArray[_F], num_groups: int, weight: _Input | None = None,
+    bias: _Input | None = None, eps: float = 1e-5, *, channel_axis: int = 1,
+    out: NDArray[_F] | None = None, return_stats: Literal[True],
+    num_threads: int | None = None, post_add: _Input | None = None,
+    activation: _Activation | None = None, out_dtype: None = None,
+    in_scale: float | None = None, in_zero_point: int | None = None,
+    out_scale: float | None = None, out_zero_point: int | None = None,
+    mean: _Input | None = None, var: _Input | None = None,
+    flush_denormals: bool = False,
+) -> tuple[NDArray[_F], NDArray[_F], NDArray[_F]]: ...
+@overload
+def group_norm(
+    input: _Input, num_groups: int, weight: _Input | None = None,
+    bias: _Input | None = None, eps: float = 1e-5, *, channel_axis: int = 1,
+    out: NDArray[Any] | None = None, return_stats: Literal[False] = False,
+    num_threads: int | None = None, post_add: _Input | None = None,
+    activation: _Activation | None = None, out_dtype: DTypeLike | None = None,
+    in_scale: float | None = None, in_zero_point: int | None = None,
+    out_scale: float | None = None, out_zero_point: int | None = None,
+    mean: _Input | None = None, var: _Input | None = None,
+    flush_denormals: bool = False,
+) -> NDArray[Any]: ...
+@overload
+def group_norm(
+    input: _Input, num_groups: int, weight: _Input | None = None,
+    bias: _Input | None = None, eps: float = 1e-5, *, channel_axis: int = 1,
+    out: _Output | None = None, return_stats: bool = False,
+    num_threads: int | None = None, post_add: _Input | None = None,
+    activation: _Activation | None = None, out_dtype: DTypeLike | None = None,
+    in_scale: float | None = None, in_zero_point: int | None = None,
+    out_scale: float | None = None, out_zero_point: int | None = None,
+    mean: _Input | None = None, var: _Input | None = None,
+    flush_denormals: bool = False,
+) -> Any: ...
+@overload
+def instance_norm(
+    input: NDArray[_F], running_mean: _Input | None = None,
+    running_var: _Input | None = None, weight: _Input | None = None,
+    bias: _Input | None = None, use_input_stats: bool = True, momentum: float = 0.1,
+    eps: float = 1e-5, *, channel_axis: int = 1, out: NDArray[_F] | None = None,
+    return_stats: Literal[False] = False, num_threads: int | None = None,
+    post_add: _Input | None = None, activation: _Activation | None = None,
+    out_dtype: None = None, in_scale: float | None = None,
+    in_zero_point: int | None = None, out_scale: float | None = None,
+    out_zero_point: int | None = None, flush_denormals: bool = False,
+) -> NDArray[_F]: ...
+@overload
+def instance_norm(
+    input: NDArray[_F], running_mean: _Input | None = None,
+    running_var: _Input | None = None, weight: _Input | None = None,
+    bias: _Input | None = None, use_input_stats: bool = True, momentum: float = 0.1,
+    eps: float = 1e-5, *, channel_axis: int = 1, out: NDArray[_F] | None = None,
+    return_stats: Literal[True], num_threads: int | None = None,
+    post_add: _Input | None = None, activation: _Activation | None = None,
+    out_dtype: None = None, in_scale: float | None = None,
+    in_zero_point: int | None = None, out_scale: float | None = None,
+    out_zero_point: int | None = None, flush_denormals: bool = False,
+) -> tuple[NDArray[_F], NDArray[_F], NDArray[_F]]: ...
+@overload
+def instance_norm(
+    input: _Input, running_mean: _Input | None = None,
+    running_var: _Input | None = None, weight: _Input | None = None,
+    bias: _Input | None = None, use_input_stats: bool = True, momentum: float = 0.1,
+    eps: float = 1e-5, *, channel_axis: int = 1, out: NDArray[Any] | None = None,
+    return_stats: Literal[False] = False, num_threads: int | None = None,
+    post_add: _Input | None = None, activation: _Activation | None = None,
+    out_dtype: DTypeLike | None = None, in_scale: float | None = None,
+    in_zero_point: int | None = None, out_scale: float | None = None,
+    out_zero_point: int | None = None, flush_denormals: bool = False,
+) -> NDArray[Any]: ...
+@overload
+def instance_norm(
+    input: _Input, running_mean: _Input | None = None,
+    running_var: _Input | None = None, weight: _Input | None = None,
+    bias: _Input | None = None, use_input_stats: bool = True, momentum: float = 0.1,
+    eps: float = 1e-5, *, channel_axis: int = 1, out: _Output | None = None,
+    return_stats: bool = False, num_threads: int | None = None,
+    post_add: _Input | None = None, activation: _Activation | None = None,
+    out_dtype: DTypeLike | None = None, in_scale: float | None = None,
+    in_zero_point: int | None = None, out_scale: float | None = None,
+    out_zero_point: int | None = None, flush_denormals: bool = False,
+) -> Any: ...
 @overload
 def moments(
-    input: ArrayLike,
-    axis: int | Sequence[int] | None = None,
-    *,
-    ddof: int = 0,
-    keepdims: bool = False,
-    return_state: Literal[False] = False,
-    num_threads: int | None = None,
+    input: _Input, axis: _Axes | None = None, *, ddof: int = 0, keepdims: bool = False,
+    return_state: Literal[False] = False, num_threads: int | None = None,
+    in_scale: float | None = None, in_zero_point: int | None = None,
+    flush_denormals: bool = False,
 ) -> Moments: ...
 @overload
 def moments(
-    input: ArrayLike,
-    axis: int | Sequence[int] | None = None,
-    *,
-    ddof: int = 0,
-    keepdims: bool = False,
-    return_state: Literal[True],
-    num_threads: int | None = None,
+    input: _Input, axis: _Axes | None = None, *, ddof: int = 0, keepdims: bool = False,
+    return_state: Literal[True], num_threads: int | None = None,
+    in_scale: float | None = None, in_zero_point: int | None = None,
+    flush_denormals: bool = False,
 ) -> MomentsState: ...
 @overload
 def moments(
-    input: ArrayLike,
-    axis: int | Sequence[int] | None = None,
-    *,
-    ddof: int = 0,
-    keepdims: bool = False,
-    return_state: bool,
-    num_threads: int | None = None,
+    input: _Input, axis: _Axes | None = None, *, ddof: int = 0, keepdims: bool = False,
+    return_state: bool, num_threads: int | None = None, in_scale: float | None = None,
+    in_zero_point: int | None = None, flush_denormals: bool = False,
 ) -> Moments | MomentsState: ...
+@overload
+def normalize_image(
+    input: NDArray[np.uint8], mean: _Channels = None, std: _Channels = None, *,
+    scale: float | None = None, layout: _ImageLayout = "chw",
+    reverse_channels: bool = False, out_dtype: None = None,
+    out: NDArray[np.float32] | None = None, num_threads: int | None = None,
+) -> NDArray[np.float32]: ...
+@overload
+def normalize_image(
+    input: NDArray[_F], mean: _Channels = None, std: _Channels = None, *,
+    scale: float | None = None, layout: _ImageLayout = "chw",
+    reverse_channels: bool = False, out_dtype: None = None,
+    out: NDArray[_F] | None = None, num_threads: int | None = None,
+) -> NDArray[_F]: ...
+@overload
+def normalize_image(
+    input: _Input, mean: _Channels = None, std: _Channels = None, *,
+    scale: float | None = None, layout: _ImageLayout = "chw",
+    reverse_channels: bool = False, out_dtype: DTypeLike | None = None,
+    out: _Output | None = None, num_threads: int | None = None,
+) -> Any: ...
+# fmt: on
 def merge_moments(a: MomentsState, b: MomentsState) -> MomentsState: ...
 def isa() -> str: ...
 def isas() -> tuple[str, ...]: ...

@@ -7,13 +7,18 @@
 
 cimport cython
 cimport numpy as cnp
+from cpython.buffer cimport PyObject_CheckBuffer
 from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_AsDouble, PyFloat_CheckExact
 from cpython.long cimport PyLong_CheckExact
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
+from cpython.object cimport PyObject
+from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_IsValid
 from cpython.tuple cimport PyTuple_CheckExact, PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from libc.limits cimport INT_MAX
 from libc.math cimport INFINITY, NAN
-from libc.stdint cimport UINT64_MAX, uint64_t
+from libc.stdint cimport (
+    UINT64_MAX, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t,
+)
 from libc.stdlib cimport getenv
 from libc.string cimport memcmp, memset
 from numpy cimport ndarray
@@ -40,11 +45,21 @@ cdef enum:
 
 __version__ = c.fastnorm_version().decode()
 
+include "_dlpack.pxi"
 include "_checks.pxi"
+include "_formats.pxi"
 include "_control.pxi"
+include "_row_extras.pxi"
 include "_rows.pxi"
 include "_layer_norm.pxi"
 include "_rms_norm.pxi"
+include "_fast_calls.pxi"
+include "_l2_norm.pxi"
+include "_channels.pxi"
+include "_channel_calls.pxi"
 include "_batch_norm.pxi"
+include "_group_norm.pxi"
+include "_instance_norm.pxi"
 include "_moments.pxi"
+include "_normalize_image.pxi"
 include "_exports.pxi"

@@ -120,18 +120,15 @@ cdef c.fastnorm_status step_moments(
 
 
 cdef object reduce_moments(
-    ndarray x, const bint *reduced, ndarray mean, ndarray m2, int num_threads
+    const c.fastnorm_moments_args *options, ndarray x, const bint *reduced,
+    ndarray mean, ndarray m2,
 ):
     """Fill mean and m2, packed, with the moments over the reduced axes of x."""
-    cdef c.fastnorm_moments_args args
+    cdef c.fastnorm_moments_args args = options[0]
     cdef Block blocks[MAX_AXES]
     cdef Py_ssize_t outer = 1, outer_step = 0
     cdef int count = find_blocks(x, reduced, blocks)
     cdef int skip = 0
-    memset(&args, 0, sizeof(args))
-    args.size = sizeof(args)
-    args.dtype = dtype_of(x)
-    args.exec_.num_threads = num_threads
     # A kept axis in front of what the C API knows is walked here.
     if count > 2 and not blocks[0].reduced:
         outer = blocks[0].extent
@@ -149,7 +146,9 @@ cdef object reduce_moments(
     return True
 
 
-cdef tuple moments_of(ndarray x, list axes, int num_threads):
+cdef tuple moments_of(
+    const c.fastnorm_moments_args *options, ndarray x, list axes
+):
     """The count, mean and m2; the last two of x's shape with reduced axes of 1."""
     cdef int nd = cnp.PyArray_NDIM(x)
     cdef bint reduced[MAX_AXES]
@@ -173,14 +172,14 @@ cdef tuple moments_of(ndarray x, list axes, int num_threads):
         ordered = x.transpose(order)
         for i in range(nd):
             reduced[i] = order[i] in axes
-        if not reduce_moments(ordered, reduced, mean, m2, num_threads):
+        if not reduce_moments(options, ordered, reduced, mean, m2):
             # No layout that the C API takes: packed, with the reduced axes last.
             kept_axes = [i for i in range(nd) if not reduced[i]]
             reduced_axes = [i for i in range(nd) if reduced[i]]
             ordered = native_copy(ordered.transpose(kept_axes + reduced_axes))
             for i in range(nd):
                 reduced[i] = i >= len(kept_axes)
-            reduce_moments(ordered, reduced, mean, m2, num_threads)
+            reduce_moments(options, ordered, reduced, mean, m2)
     back = np.argsort(order)
     return (
         count,
@@ -197,13 +196,16 @@ def moments(
     keepdims=False,
     return_state=False,
     num_threads=None,
+    in_scale=None,
+    in_zero_point=None,
+    flush_denormals=False,
 ):
     """Mean and variance over any axes, in float64.
 
     Parameters
     ----------
-    input : array_like of float32 or float64
-        Read in place whatever the order of its axes in memory, as long as the reduced
+    input : array_like
+        float32, float64, float16, bfloat16, int8 or uint8. Read in place whatever the order of its axes in memory, as long as the reduced
         axes and the others form at most four alternating blocks, each of one constant
         step and the innermost packed (trailing axes, leading axes, all but the channels
         of ``[N, C, H, W]`` and so on); other patterns are copied first.
@@ -217,6 +219,11 @@ def moments(
         Return what `merge_moments` can merge; `ddof` is then not used and must be 0.
     num_threads : int, optional
         At most this many threads, for this call; see `set_num_threads`.
+    in_scale, in_zero_point : float and int, optional
+        An int8 or uint8 element of `input` stands for ``(element - in_zero_point) *
+        in_scale``; 1 and 0 if None.
+    flush_denormals : bool, default False
+        Count subnormal numbers as zero, which is faster where there are many.
 
     Returns
     -------
@@ -230,10 +237,10 @@ def moments(
     Raises
     ------
     TypeError
-        If the dtype is neither float32 nor float64, or an argument is of the wrong
-        kind.
+        If the dtype is none of those above, or an argument is of the wrong kind.
     ValueError
-        If an axis does not exist or is named twice, or `ddof` is negative.
+        If an axis does not exist or is named twice, `ddof` is negative, or quantization
+        parameters are given where they have no use.
     RuntimeError
         If the environment variable ``FASTNORM_ISA`` names no usable instruction set.
 
@@ -259,14 +266,29 @@ def moments(
     """
     cdef ndarray x = as_input("moments", "input", input)
     cdef int nd = cnp.PyArray_NDIM(x)
-    cdef int threads = as_num_threads("moments", num_threads)
+    cdef c.fastnorm_moments_args options
+    memset(&options, 0, sizeof(options))
+    options.size = sizeof(options)
+    options.dtype = dtype_of(x)
+    options.exec_.num_threads = as_num_threads("moments", num_threads)
+    options.exec_.flush_denormals = bool(flush_denormals)
+    if in_scale is not None or in_zero_point is not None:
+        if not is_byte(options.dtype):
+            raise ValueError(
+                "moments: in_scale and in_zero_point are for int8 and uint8, "
+                f"input has dtype {x.dtype}"
+            )
+        read_quantization(
+            "moments", "in", in_scale, in_zero_point, options.dtype,
+            &options.x_quantization,
+        )
     axes = list(range(nd)) if axis is None else as_axes("moments", axis, nd)
     dof = as_index("moments", "ddof", ddof)
     if dof < 0:
         raise ValueError(f"moments: ddof is {dof}, at least 0 is needed")
     if return_state and dof != 0:
         raise ValueError("moments: ddof has no use with return_state=True")
-    count, mean, m2 = moments_of(x, axes, threads)
+    count, mean, m2 = moments_of(&options, x, axes)
     if not keepdims:
         mean = mean.squeeze(tuple(axes))
         m2 = m2.squeeze(tuple(axes))

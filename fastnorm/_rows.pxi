@@ -1,4 +1,4 @@
-# _rows.pxi - what layer norm and RMS norm share: which axes, and rows in memory.
+# _rows.pxi - what layer, RMS and L2 norm share: which axes, and rows in memory.
 # SPDX-License-Identifier: MIT
 
 
@@ -141,7 +141,7 @@ cdef bint find_row_stride(ndarray a, int first, Py_ssize_t *stride) noexcept:
     return True
 
 
-cdef ndarray stats_array(ndarray x, Span *span):
+cdef ndarray stats_array(ndarray x, Span *span, int typenum):
     """An array of x's shape with the normalised axes of extent 1, for mean or rstd."""
     cdef cnp.npy_intp shape[MAX_AXES]
     cdef ndarray stats
@@ -150,7 +150,7 @@ cdef ndarray stats_array(ndarray x, Span *span):
         shape[i] = cnp.PyArray_DIM(x, i)
         if span.first <= i <= span.last:
             shape[i] = 1
-    stats = cnp.PyArray_EMPTY(cnp.PyArray_NDIM(x), shape, cnp.PyArray_TYPE(x), 0)
+    stats = cnp.PyArray_EMPTY(cnp.PyArray_NDIM(x), shape, typenum, 0)
     if span.cols == 0:
         stats.fill(NAN)
     return stats
@@ -163,120 +163,220 @@ cdef inline bint is_tiny(size_t count, ndarray x) noexcept:
     return count * cnp.PyArray_ITEMSIZE(x) < 32768
 
 
-cdef c.fastnorm_status run_rows_nogil(
-    const c.fastnorm_layer_norm_args *args, bint rms
-) noexcept nogil:
-    cdef c.fastnorm_rms_norm_args rms_args
-    if not rms:
-        return c.fastnorm_layer_norm(args)
-    memset(&rms_args, 0, sizeof(rms_args))
-    rms_args.size = sizeof(rms_args)
-    rms_args.dtype = args.dtype
-    rms_args.x = args.x
-    rms_args.y = args.y
-    rms_args.weight = args.weight
-    rms_args.rstd = args.rstd
-    rms_args.rows = args.rows
-    rms_args.cols = args.cols
-    rms_args.inner = args.inner
-    rms_args.x_stride = args.x_stride
-    rms_args.y_stride = args.y_stride
-    rms_args.eps = args.eps
-    rms_args.exec_ = args.exec_
-    return c.fastnorm_rms_norm(&rms_args)
+cdef enum RowNorm:
+    LAYER_NORM
+    RMS_NORM
+    L2_NORM
 
 
-cdef inline c.fastnorm_status run_rows(
-    const c.fastnorm_layer_norm_args *args, bint rms, bint tiny
-) noexcept:
+cdef struct RowCall:
+    RowNorm norm
+    c.fastnorm_rms_mode mode
+    c.fastnorm_dtype y  # the type of the result
+    bint tiny
+    bint direct  # the parameters lie where the caller has them
+    c.fastnorm_layer_norm_args args  # an RMS or L2 norm has some of these
+
+
+cdef c.fastnorm_status run_rms_norm(const RowCall *call) noexcept nogil:
+    cdef const c.fastnorm_layer_norm_args *args = &call.args
+    cdef c.fastnorm_rms_norm_args rms
+    memset(&rms, 0, sizeof(rms))
+    rms.size = sizeof(rms)
+    rms.dtype = args.dtype
+    rms.x = args.x
+    rms.y = args.y
+    rms.weight = args.weight
+    rms.rstd = args.rstd
+    rms.rows = args.rows
+    rms.cols = args.cols
+    rms.inner = args.inner
+    rms.x_stride = args.x_stride
+    rms.y_stride = args.y_stride
+    rms.eps = args.eps
+    rms.exec_ = args.exec_
+    rms.format = args.format
+    rms.residual = args.residual
+    rms.residual_bias = args.residual_bias
+    rms.residual_out = args.residual_out
+    rms.residual_dtype = args.residual_dtype
+    rms.residual_stride = args.residual_stride
+    rms.residual_out_stride = args.residual_out_stride
+    rms.epilogue = args.epilogue
+    rms.y_scale = args.y_scale
+    rms.mode = call.mode
+    return c.fastnorm_rms_norm(&rms)
+
+
+cdef c.fastnorm_status run_l2_norm(const RowCall *call) noexcept nogil:
+    cdef const c.fastnorm_layer_norm_args *args = &call.args
+    cdef c.fastnorm_l2_norm_args l2
+    memset(&l2, 0, sizeof(l2))
+    l2.size = sizeof(l2)
+    l2.dtype = args.dtype
+    l2.x = args.x
+    l2.y = args.y
+    l2.norm = args.rstd
+    l2.rows = args.rows
+    l2.cols = args.cols
+    l2.inner = args.inner
+    l2.x_stride = args.x_stride
+    l2.y_stride = args.y_stride
+    l2.eps = args.eps
+    l2.exec_ = args.exec_
+    l2.format = args.format
+    return c.fastnorm_l2_norm(&l2)
+
+
+cdef c.fastnorm_status run_rows_nogil(const RowCall *call) noexcept nogil:
+    if call.norm == LAYER_NORM:
+        return c.fastnorm_layer_norm(&call.args)
+    if call.norm == RMS_NORM:
+        return run_rms_norm(call)
+    return run_l2_norm(call)
+
+
+cdef inline c.fastnorm_status run_rows(const RowCall *call) noexcept:
     cdef c.fastnorm_status status
-    if tiny:
-        return run_rows_nogil(args, rms)
+    if call.tiny:
+        return run_rows_nogil(call)
     with nogil:
-        status = run_rows_nogil(args, rms)
+        status = run_rows_nogil(call)
     return status
 
 
 cdef object norm_rows(
-    str fn, bint rms, object input, object normalized_shape, object weight,
+    str fn, RowNorm norm, object input, object normalized_shape, object weight,
     object bias, double eps, object out, object axis, bint return_stats,
-    object num_threads,
+    object num_threads, Extras extras,
 ):
-    """layer_norm, or rms_norm, which has no mean and no bias."""
-    cdef c.fastnorm_layer_norm_args args
+    """All three norms; `extras` is None where none of its keywords was given."""
+    if cnp.PyArray_CheckExact(input) and is_plain(weight) and is_plain(bias):
+        return norm_views(
+            fn, norm, input, normalized_shape, weight, bias, eps, out, axis,
+            return_stats, num_threads, extras,
+        )
+    return norm_views(
+        fn, norm, host_view(fn, "input", input), normalized_shape,
+        host_view(fn, "weight", weight), host_view(fn, "bias", bias), eps, out, axis,
+        return_stats, num_threads, extras,
+    )
+
+
+cdef inline bint is_plain(object value) noexcept:
+    return value is None or cnp.PyArray_CheckExact(value)
+
+
+cdef object norm_views(
+    str fn, RowNorm norm, object input, object normalized_shape, object weight,
+    object bias, double eps, object out, object axis, bint return_stats,
+    object num_threads, Extras extras,
+):
+    cdef RowCall call
     cdef Span span
     cdef ndarray x = as_input(fn, "input", input)
-    cdef ndarray w = None, b = None, mean = None, rstd = None
-    cdef const cnp.npy_intp *extents
-    cdef int axes
+    cdef ndarray w = None, b = None
 
     find_span(&span, fn, x, normalized_shape, axis)
-    extents = cnp.PyArray_DIMS(x) + span.first
-    axes = span.last - span.first + 1
-    memset(&args, 0, sizeof(args))
-    args.size = sizeof(args)
-    args.dtype = dtype_of(x)
-    args.rows = span.rows
-    args.cols = span.cols
-    args.inner = span.inner
-    args.eps = eps
-    args.exec_.num_threads = as_num_threads(fn, num_threads)
+    memset(&call, 0, sizeof(call))
+    call.norm = norm
+    call.direct = True
+    call.args.size = sizeof(call.args)
+    call.args.dtype = dtype_of(x)
+    call.args.rows = span.rows
+    call.args.cols = span.cols
+    call.args.inner = span.inner
+    call.args.eps = eps
+    call.args.exec_.num_threads = as_num_threads(fn, num_threads)
+    call.y = default_output(call.args.dtype)
+    call.tiny = is_tiny(span.rows * span.cols * span.inner, x)
+    if extras is not None:
+        read_row_extras(fn, &call, &span, x, extras)
     if weight is not None:
-        w = as_parameter(fn, "weight", weight, x, axes, extents, "normalized_shape")
-        args.weight = cnp.PyArray_DATA(w)
+        w = row_parameter(fn, "weight", weight, x, &span)
     if bias is not None:
-        b = as_parameter(fn, "bias", bias, x, axes, extents, "normalized_shape")
-        args.bias = cnp.PyArray_DATA(b)
+        b = row_parameter(fn, "bias", bias, x, &span)
+    call.args.format.params = joined_dtype(joined_dtype(c.FASTNORM_DEFAULT, w), b)
+    if extras is not None and extras.used_bias is not None:
+        join_residual_bias(&call, extras)
+    if w is not None:
+        w = in_dtype(w, call.args.format.params)
+        call.args.weight = cnp.PyArray_DATA(w)
+    if b is not None:
+        b = in_dtype(b, call.args.format.params)
+        call.args.bias = cnp.PyArray_DATA(b)
+    call.direct = call.direct and w is weight and b is bias
+    if return_stats or (extras is not None and extras.scale is not None):
+        return place_rows_with_stats(
+            fn, &call, &span, x, out, input, weight, bias, return_stats, extras
+        )
+    return place_rows(fn, &call, x, span.first, out, input, weight, bias, extras)
+
+
+cdef tuple place_rows_with_stats(
+    str fn, RowCall *call, Span *span, ndarray x, object out, object input,
+    object weight, object bias, bint return_stats, Extras extras,
+):
+    """The result, its dynamic scales if it has any, and the statistics if wanted."""
+    cdef int working = typenum_of(fn, working_dtype(call.args.dtype))
+    cdef ndarray mean = None, rstd = None
     if return_stats:
-        rstd = stats_array(x, &span)
-        args.rstd = cnp.PyArray_DATA(rstd)
-        if not rms:
-            mean = stats_array(x, &span)
-            args.mean = cnp.PyArray_DATA(mean)
-    y = place_rows(
-        fn, rms, &args, x, span.first, out, input, weight, bias,
-        w is weight and b is bias,
+        rstd = stats_array(x, span, working)
+        call.args.rstd = cnp.PyArray_DATA(rstd)
+        if call.norm == LAYER_NORM:
+            mean = stats_array(x, span, working)
+            call.args.mean = cnp.PyArray_DATA(mean)
+    y = place_rows(fn, call, x, span.first, out, input, weight, bias, extras)
+    scale = None if extras is None else extras.scale
+    return tuple([part for part in (y, scale, mean, rstd) if part is not None])
+
+
+cdef inline ndarray row_parameter(
+    str fn, str name, object value, ndarray x, const Span *span
+):
+    return as_parameter(
+        fn, name, value, x, span.last - span.first + 1,
+        cnp.PyArray_DIMS(x) + span.first, "normalized_shape",
     )
-    if not return_stats:
-        return y
-    return (y, rstd) if rms else (y, mean, rstd)
 
 
 cdef object place_rows(
-    str fn, bint rms, c.fastnorm_layer_norm_args *args, ndarray x, int first,
-    object out, object input, object weight, object bias, bint direct,
+    str fn, RowCall *call, ndarray x, int first, object out, object input,
+    object weight, object bias, Extras extras,
 ):
     """Call C on x and out, whose layouts and overlaps are settled here.
 
-    `input`, `weight` and `bias` are the caller's own; `direct` says that C is given
-    the last two as they are.
+    `input`, `weight` and `bias` are views of the caller's own.
     """
-    cdef ndarray y = as_output(fn, out, x)
+    cdef c.fastnorm_layer_norm_args *args = &call.args
+    cdef ndarray y = as_output_of(fn, out, x, call.y)
     cdef ndarray read = x, written = y
-    cdef bint tiny = is_tiny(args.rows * args.cols * args.inner, x)
+    cdef bint writes_own = out is not None or args.residual_out is not NULL
     cdef c.fastnorm_status status
     if not find_row_stride(x, first, &args.x_stride):
         read = native_copy(x)
     if not find_row_stride(y, first, &args.y_stride):
         refuse_self_overlap(fn, "out", y)
-        written = fresh_like(x)
-    if out is not None and not (direct and read is input and written is out):
-        refuse_overlap(fn, "out", y, rows_read(input, weight, bias))
+        written = fresh_as(y)
+    if extras is not None:
+        place_row_extras(fn, call, first, extras)
+    if writes_own and not (call.direct and read is input and written is y):
+        refuse_row_overlaps(fn, out, y, input, weight, bias, extras)
     args.x = cnp.PyArray_DATA(read)
     args.y = cnp.PyArray_DATA(written)
-    status = run_rows(args, rms, tiny)
-    if status == c.FASTNORM_ERROR_OVERLAP and out is not None and written is y:
+    status = run_rows(call)
+    if status == c.FASTNORM_ERROR_OVERLAP and writes_own:
         # The C API goes by first and last byte; interleaved arrays may be apart.
-        refuse_overlap(fn, "out", y, rows_read(input, weight, bias))
-        written = fresh_like(x)
+        refuse_row_overlaps(fn, out, y, input, weight, bias, extras)
+        written = fresh_as(y)
         args.y = cnp.PyArray_DATA(written)
         args.y_stride = 0
-        status = run_rows(args, rms, tiny)
+        if extras is not None:
+            write_sum_apart(call, extras)
+        status = run_rows(call)
     check_status(fn, status)
     if written is not y:
         np.copyto(y, written)
+    if extras is not None:
+        finish_row_extras(extras)
     return y if out is None else out
-
-
-cdef tuple rows_read(object input, object weight, object bias):
-    return ("input", input), ("weight", weight), ("bias", bias)

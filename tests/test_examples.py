@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""The README's examples run as they stand, and say what they should."""
+"""The examples of the README and of examples/ run as they stand, and say what they
+should: those in examples/ end with it, after a line `# Prints:`.
+"""
 
 from __future__ import annotations
 
@@ -42,3 +44,25 @@ def test_the_c_example_builds_with_its_one_command(tmp_path: Path) -> None:
     )
     expected = ["-1.341635", "-0.447212", "0.447212", "1.341635"]
     assert done.stdout.split() == [value for value in expected for _ in range(2)]
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.stem
+)
+def test_an_example_prints_what_it_says(path: Path, tmp_path: Path) -> None:
+    _, marker, expected = path.read_text(encoding="utf-8").rpartition("# Prints:\n")
+    assert marker
+    done = subprocess.run(
+        [sys.executable, path],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    missing = re.search(r"ModuleNotFoundError: No module named '(\w+)", done.stderr)
+    if missing is not None and missing[1] != "fastnorm":
+        pytest.skip(f"no {missing[1]}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "".join(
+        line.removeprefix("# ") for line in expected.splitlines(keepends=True)
+    )

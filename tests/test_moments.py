@@ -159,6 +159,64 @@ def test_nan_stays_in_its_column(isa: str, dtype: str) -> None:
         assert same_bits(np.delete(a, 11), np.delete(b, 11))
 
 
+@pytest.mark.parametrize("name", ["float16", "bfloat16"])
+@pytest.mark.parametrize("n", [1, 7, 64, 515, 4099])
+@pytest.mark.usefixtures("isa")
+def test_16_bit_values_are_widened_exactly(name: str, n: int) -> None:
+    if name == "bfloat16":
+        pytest.importorskip("ml_dtypes")
+    x = reference.round_to(10 + random((5, n), "f8"), name)
+    for axis, array in ((1, x), (0, np.ascontiguousarray(x.T))):
+        found = fastnorm.moments(array, axis=axis)
+        wide = fastnorm.moments(array.astype("f4"), axis=axis)
+        assert found.mean.dtype == np.float64
+        for a, b in zip(found, wide, strict=True):
+            assert same_bits(a, b)
+        assert_moments(found, reference.moments(array, axis=axis), np.dtype("f4"))
+    for axes in ((0, 2), (1,), (0, 1, 2)):
+        cube = np.stack([x, x[::-1]])[..., ::-1]
+        found = fastnorm.moments(cube, axis=axes, ddof=0)
+        assert_moments(found, reference.moments(cube, axis=axes), np.dtype("f4"))
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8])
+@pytest.mark.parametrize("axis", [0, 1, (0, 1)])
+@pytest.mark.usefixtures("isa")
+def test_8_bit_values_are_scaled(dtype: type, axis: int | tuple[int, ...]) -> None:
+    limits = np.iinfo(dtype)
+    rng = np.random.default_rng(3)
+    x = rng.integers(limits.min, limits.max + 1, (300, 70)).astype(dtype)
+    for options in ({}, {"in_scale": 0.04}, {"in_scale": 2.5, "in_zero_point": 100}):
+        found = fastnorm.moments(x, axis=axis, **options)
+        exact = reference.moments(x, axis=axis, **options)
+        assert_moments(found, exact, np.dtype("f4"))
+    constant = np.full((40, 9), 77, dtype)
+    mean, var = fastnorm.moments(constant, axis=0, in_scale=0.1, in_zero_point=7)
+    assert np.all(mean == mean[0]) and np.all(var == 0)
+    assert abs(mean[0] - 7) < 7e-7
+
+
+def test_denormals_are_flushed_only_when_asked(isa: str) -> None:
+    x = np.full((50, 40), 1e-40, np.float32)
+    for axis in (0, 1, None):
+        assert np.all(fastnorm.moments(x, axis).mean == np.float64(np.float32(1e-40)))
+        assert np.all(fastnorm.moments(x, axis, flush_denormals=True).mean == 0), isa
+        assert np.all(fastnorm.moments(x, axis).mean > 0)
+
+
+def test_quantization_without_use_is_refused() -> None:
+    x = np.zeros((2, 3), np.float32)
+    for options in ({"in_scale": 2.0}, {"in_zero_point": 0}):
+        with pytest.raises(
+            ValueError, match="^moments: in_scale and in_zero_point"
+        ):
+            fastnorm.moments(x, **options)
+    with pytest.raises(ValueError, match="^moments: in_scale is -1.0, a positive"):
+        fastnorm.moments(x.astype("i1"), in_scale=-1.0)
+    with pytest.raises(ValueError, match="^moments: in_zero_point is 300, uint8 needs"):
+        fastnorm.moments(x.astype("u1"), in_zero_point=300)
+
+
 @pytest.mark.slow
 def test_ten_million_values_are_within_the_bound() -> None:
     x = 100 + random(10_000_000)

@@ -16,6 +16,7 @@ pytest.importorskip("mypy")
 
 # What only Cython puts there.
 ALLOWED = """
+fastnorm\\._core\\.Extras
 fastnorm\\._core\\.__pyx_capi__
 """
 USE = """
@@ -43,6 +44,22 @@ assert_type(
     NDArray[np.float32],
 )
 fastnorm.layer_norm([[1.0, 2.0]], 2, [1, 2])
+assert_type(fastnorm.group_norm(x, 3, activation=("clamp", 0, 1)), NDArray[np.float32])
+assert_type(
+    fastnorm.group_norm(d, 3, return_stats=True),
+    tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]],
+)
+assert_type(
+    fastnorm.instance_norm(d[None], None, None, eps=0.1, num_threads=1),
+    NDArray[np.float64],
+)
+assert_type(
+    fastnorm.l2_norm(x, return_norm=True),
+    tuple[NDArray[np.float32], NDArray[np.float32]],
+)
+assert_type(fastnorm.normalize(d, 2.0, -1), NDArray[np.float64])
+halves = fastnorm.layer_norm(x.astype(np.float16), 3, out_dtype="bfloat16")
+quantized, scale = fastnorm.layer_norm(x, 3, post_add=x, out_dtype=np.int8)
 assert_type(fastnorm.moments(x, (0, 1)).mean, NDArray[np.float64])
 state = fastnorm.moments(x, 0, return_state=True)
 assert_type(state, fastnorm.MomentsState)
@@ -124,7 +141,7 @@ def test_every_overload_has_the_defaults_of_the_module():
         # What tells the overloads apart: a default may be left out of some.
         pairs = zip(signature_of(node), actual, strict=True)
         for stated, wanted in pairs:
-            if stated[0] in ("mode", "return_state", "return_stats"):
+            if stated[0] in ("mode", "return_norm", "return_state", "return_stats"):
                 assert stated[:2] == wanted[:2]
                 assert stated[2] in (wanted[2], inspect.Parameter.empty)
             else:

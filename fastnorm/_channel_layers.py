@@ -1,0 +1,404 @@
+# _channel_layers.py - BatchNorm, InstanceNorm and GroupNorm of fastnorm.layers.
+# SPDX-License-Identifier: MIT
+"""The layers whose parameters belong to channels."""
+
+from __future__ import annotations
+
+import operator
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar, Unpack
+
+import numpy as np
+
+from . import _core
+from ._layer import (
+    CallOptions,
+    Layer,
+    Options,
+    Shape,
+    affine_parameters,
+    count,
+    number,
+    prepared,
+    running_parameters,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, DTypeLike
+
+    from ._core import _Input, _Output
+    from ._layer import Array
+
+
+class _Channels(Layer):
+    """Norms of an axis of channels, each with its own weight and bias."""
+
+    __slots__ = ("affine", "channel_axis")
+    _usual: ClassVar = {**Layer._usual, "channel_axis": 1}
+
+    affine: bool
+    channel_axis: int
+
+    def _set_channels(self, affine: bool, channel_axis: int) -> None:
+        self._set(affine=bool(affine), channel_axis=operator.index(channel_axis))
+
+    @abstractmethod
+    def _channels(self) -> int:
+        """How many there are."""
+
+    def _empty_shape(self) -> Shape:
+        axis = self.channel_axis
+        shape = [0] * max(axis + 1, -axis, 3)
+        shape[axis] = self._channels()
+        return tuple(shape)
+
+
+class _Tracking(_Channels):
+    """BatchNorm and InstanceNorm, which may have running statistics."""
+
+    __slots__ = ("momentum", "num_features", "track_running_stats")
+    _fields = (
+        "num_features", "eps", "momentum", "affine", "bias", "track_running_stats",
+        "channel_axis",
+    )  # fmt: skip
+
+    num_features: int
+    momentum: float | None
+    track_running_stats: bool
+
+    def _set_tracking(
+        self, num_features: int, momentum: float | None, track_running_stats: bool
+    ) -> None:
+        name = type(self).__name__
+        if momentum is not None and number(name, "momentum", momentum) > 1:
+            raise ValueError(
+                f"{name}: momentum is {momentum}, None or a number from 0 to 1 is "
+                "needed"
+            )
+        self._set(
+            num_features=count(name, "num_features", num_features),
+            momentum=momentum,
+            track_running_stats=bool(track_running_stats),
+        )
+
+    def _channels(self) -> int:
+        return self.num_features
+
+    def _prepare(self, state: dict[str, Array]) -> tuple[Any, ...]:
+        weight, bias = state.get("weight"), state.get("bias")
+        options, axis, tracked = self.options, self.channel_axis, "running_var" in state
+        if not tracked:
+            return None, None, weight, bias, True, self.eps, axis, options, state
+        mean, var, weight, bias, eps = prepared(
+            state["running_mean"], state["running_var"], weight, bias, self.eps or 0.0
+        )
+        return mean, var, weight, bias, False, eps, axis, options, state
+
+    @property
+    def running_mean(self) -> Array | None:
+        """The stored means, read-only, or None."""
+        return self._get("running_mean")
+
+    @property
+    def running_var(self) -> Array | None:
+        """The stored variances, read-only, or None."""
+        return self._get("running_var")
+
+    @property
+    def num_batches_tracked(self) -> Array | None:
+        """How many batches are in them, an integer array of no axes, or None."""
+        return self._get("num_batches_tracked")
+
+
+class BatchNorm(_Tracking):
+    """Batch normalization in inference, of any number of axes; see `batch_norm`.
+
+    Parameters
+    ----------
+    num_features : int
+        Channels.
+    eps : float, default 1e-5
+        Added to the variance, inside the square root.
+    momentum : float or None, default 0.1
+        Kept for those who read it; inference does not update statistics.
+    affine : bool, default True
+        Whether there is a weight, and with `bias` a bias.
+    track_running_stats : bool, default True
+        Whether there are running statistics, by which calls normalize. Without, calls
+        normalize by the statistics of their input, as a torch module does then.
+    bias : bool or array_like of shape (num_features,), default True
+        Whether there is a bias, or its values; zeros for True.
+    weight, running_mean, running_var : array_like of shape (num_features,), optional
+        Ones, zeros and ones if not given. Parameters are copied.
+    channel_axis : int, default 1
+        The axis of the channels: -1 for channels-last images.
+    dtype : dtype, default float32
+        float32 or float64, of the parameters, to which they are converted. 16-bit and
+        8-bit data go with float32.
+    **options
+        For every call: activation, num_threads, flush_denormals, out_dtype, in_scale,
+        in_zero_point, out_scale, out_zero_point, as for `batch_norm`.
+
+    Attributes
+    ----------
+    weight, bias, running_mean, running_var, num_batches_tracked : ndarray or None
+        Read-only.
+    num_features, eps, momentum, affine, track_running_stats : as given
+    channel_axis, dtype, options : as given
+        None can be set.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong kind, shape or range.
+
+    Notes
+    -----
+    The scale ``weight / sqrt(running_var + eps)`` is computed once, in float64, and
+    rounded once: the results have the bits of `batch_norm`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastnorm
+    >>> norm = fastnorm.BatchNorm(2, running_mean=[1, 2], running_var=[4, 9], eps=0.0)
+    >>> norm(np.array([[3, 5], [1, -1]], dtype=np.float32))
+    array([[ 1.,  1.],
+           [ 0., -1.]], dtype=float32)
+    >>> list(norm.state_dict())
+    ['weight', 'bias', 'running_mean', 'running_var', 'num_batches_tracked']
+    """
+
+    __slots__ = ()
+    __module__ = "fastnorm.layers"
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        *,
+        bias: bool | ArrayLike | None = True,
+        weight: ArrayLike | None = None,
+        running_mean: ArrayLike | None = None,
+        running_var: ArrayLike | None = None,
+        channel_axis: int = 1,
+        dtype: DTypeLike = np.float32,
+        **options: Unpack[Options],
+    ) -> None:
+        self._set_channels(affine, channel_axis)
+        self._set_tracking(num_features, momentum, track_running_stats)
+        shape = (self.num_features,)
+        parameters = affine_parameters(
+            "BatchNorm", "affine", shape, self.affine, weight, bias
+        ) | running_parameters(
+            "BatchNorm", shape, self.track_running_stats, running_mean, running_var
+        )
+        self._start(dtype, number("BatchNorm", "eps", eps), options, parameters)
+
+    def __call__(
+        self, x: _Input, out: _Output | None = None, **options: Unpack[CallOptions]
+    ) -> Any:
+        """`batch_norm` of x with these parameters, into `out` if given.
+
+        Further keywords: post_add, and those of the constructor's options, which they
+        override for this call.
+        """
+        mean, var, weight, bias, training, eps, axis, always, _ = self._now
+        if always or options:
+            every = {**always, **options}
+            return _core.batch_norm(
+                x, mean, var, weight, bias, training, 0.1, eps,
+                channel_axis=axis, out=out, **every,
+            )  # fmt: skip
+        return _core.batch_norm(
+            x, mean, var, weight, bias, training, 0.1, eps, channel_axis=axis, out=out
+        )
+
+
+class InstanceNorm(_Tracking):
+    """Instance normalization, of any number of axes; see `instance_norm`.
+
+    Parameters
+    ----------
+    num_features, eps, momentum
+        As for `BatchNorm`.
+    affine : bool, default False
+        Whether there is a weight, and with `bias` a bias.
+    track_running_stats : bool, default False
+        Whether there are running statistics. With them calls normalize every instance
+        by these, as a torch module does in evaluation: that is batch normalization.
+    bias, weight, running_mean, running_var, channel_axis, dtype, **options
+        As for `BatchNorm`.
+
+    Attributes
+    ----------
+    weight, bias, running_mean, running_var, num_batches_tracked : ndarray or None
+        Read-only.
+    num_features, eps, momentum, affine, track_running_stats : as given
+    channel_axis, dtype, options : as given
+        None can be set.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong kind, shape or range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastnorm
+    >>> norm = fastnorm.InstanceNorm(1, eps=0.0)
+    >>> norm(np.array([[[1, 3]], [[10, 30]]], dtype=np.float32))
+    array([[[-1.,  1.]],
+    <BLANKLINE>
+           [[-1.,  1.]]], dtype=float32)
+    """
+
+    __slots__ = ()
+    __module__ = "fastnorm.layers"
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = False,
+        track_running_stats: bool = False,
+        *,
+        bias: bool | ArrayLike | None = True,
+        weight: ArrayLike | None = None,
+        running_mean: ArrayLike | None = None,
+        running_var: ArrayLike | None = None,
+        channel_axis: int = 1,
+        dtype: DTypeLike = np.float32,
+        **options: Unpack[Options],
+    ) -> None:
+        self._set_channels(affine, channel_axis)
+        self._set_tracking(num_features, momentum, track_running_stats)
+        shape = (self.num_features,)
+        parameters = affine_parameters(
+            "InstanceNorm", "affine", shape, self.affine, weight, bias
+        ) | running_parameters(
+            "InstanceNorm", shape, self.track_running_stats, running_mean, running_var
+        )
+        self._start(dtype, number("InstanceNorm", "eps", eps), options, parameters)
+
+    def __call__(
+        self, x: _Input, out: _Output | None = None, **options: Unpack[CallOptions]
+    ) -> Any:
+        """`instance_norm` of x with these parameters, into `out` if given.
+
+        Further keywords as for `BatchNorm`.
+        """
+        mean, var, weight, bias, own_stats, eps, axis, always, _ = self._now
+        every = {**always, **options}
+        if own_stats:
+            return _core.instance_norm(
+                x, None, None, weight, bias, True, 0.1, eps,
+                channel_axis=axis, out=out, **every,
+            )  # fmt: skip
+        return _core.batch_norm(
+            x, mean, var, weight, bias, False, 0.1, eps,
+            channel_axis=axis, out=out, **every,
+        )  # fmt: skip
+
+
+class GroupNorm(_Channels):
+    """Group normalization, of any number of axes; see `group_norm`.
+
+    Parameters
+    ----------
+    num_groups : int
+        Groups; divides num_channels.
+    num_channels : int
+        Channels.
+    eps : float, default 1e-5
+        Added to the variance, inside the square root.
+    affine : bool, default True
+        Whether there is a weight, and with `bias` a bias.
+    bias : bool or array_like of shape (num_channels,), default True
+        Whether there is a bias, or its values; zeros for True.
+    weight : array_like of shape (num_channels,), optional
+        Ones if not given. Parameters are copied.
+    channel_axis, dtype, **options
+        As for `BatchNorm`.
+
+    Attributes
+    ----------
+    weight, bias : ndarray, read-only, or None
+    num_groups, num_channels, eps, affine, channel_axis, dtype, options
+        As given; none can be set.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong kind, shape or range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastnorm
+    >>> norm = fastnorm.GroupNorm(1, 2, eps=0.0)
+    >>> norm(np.array([[[1, 1], [3, 3]]], dtype=np.float32))
+    array([[[-1., -1.],
+            [ 1.,  1.]]], dtype=float32)
+    """
+
+    __slots__ = ("num_channels", "num_groups")
+    __module__ = "fastnorm.layers"
+    _fields = ("num_groups", "num_channels", "eps", "affine", "bias", "channel_axis")
+    _unnamed = 2
+
+    num_groups: int
+    num_channels: int
+
+    def __init__(
+        self,
+        num_groups: int,
+        num_channels: int,
+        eps: float = 1e-5,
+        affine: bool = True,
+        *,
+        bias: bool | ArrayLike | None = True,
+        weight: ArrayLike | None = None,
+        channel_axis: int = 1,
+        dtype: DTypeLike = np.float32,
+        **options: Unpack[Options],
+    ) -> None:
+        self._set_channels(affine, channel_axis)
+        self._set(
+            num_groups=count("GroupNorm", "num_groups", num_groups),
+            num_channels=count("GroupNorm", "num_channels", num_channels),
+        )
+        if self.num_groups == 0 or self.num_channels % self.num_groups != 0:
+            raise ValueError(
+                f"GroupNorm: num_groups is {num_groups}, which does not divide the "
+                f"{num_channels} channels"
+            )
+        parameters = affine_parameters(
+            "GroupNorm", "affine", (self.num_channels,), self.affine, weight, bias
+        )
+        self._start(dtype, number("GroupNorm", "eps", eps), options, parameters)
+
+    def _channels(self) -> int:
+        return self.num_channels
+
+    def _prepare(self, state: dict[str, Array]) -> tuple[Any, ...]:
+        weight, bias = state.get("weight"), state.get("bias")
+        return weight, bias, self.num_groups, self.eps, self.channel_axis, state
+
+    def __call__(
+        self, x: _Input, out: _Output | None = None, **options: Unpack[CallOptions]
+    ) -> Any:
+        """`group_norm` of x with these parameters, into `out` if given.
+
+        Further keywords as for `BatchNorm`.
+        """
+        weight, bias, groups, eps, axis, _ = self._now
+        return _core.group_norm(
+            x, groups, weight, bias, eps,
+            channel_axis=axis, out=out, **{**self.options, **options},
+        )  # fmt: skip
