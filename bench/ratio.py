@@ -13,6 +13,7 @@ from dataclasses import replace
 from fastnorm.bench.cases import select_cases
 from fastnorm.bench.engine_fastnorm import FASTNORM
 from fastnorm.bench.loop import FULL, run
+from fastnorm.bench.report import error_text
 
 
 def main(pattern: str, rounds: str = "31", threads: str = "1") -> None:
@@ -23,9 +24,12 @@ def main(pattern: str, rounds: str = "31", threads: str = "1") -> None:
     ):
         ours = result.measurements[FASTNORM.name]
         bar = result.case.bars.copy
+        plain = result.plain_ratio
         print(
             f"{result.case.name:42} {ours.median_us:10.2f} us {ours.copy_ratio:7.3f} x "
-            f"{f'(bar {bar:g})' if bar else '':11} error {ours.error:.1e}"
+            f"{f'(bar {bar:g})' if bar else '':11}"
+            f"{f' {plain:.3f} x plain' if plain else ''}"
+            f" error {error_text(ours.error, result.case.error_unit)}"
             f" {'LOSS' if result.losses else ''}",
             flush=True,
         )

@@ -18,8 +18,10 @@ from typing import Any
 from fastnorm.bench.machine import one_line
 from fastnorm.bench.report import (
     OP_TEXT,
+    columns_of,
     error_text,
-    peers_of,
+    others_text,
+    plain_text,
     ratio_text,
     shape_label,
     speedup_text,
@@ -30,25 +32,40 @@ BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 
 
 def table(document: dict[str, Any]) -> str:
-    """The Markdown: cases with out= (moments: all), then what was lost, and where."""
-    peers = peers_of(document)
-    cases = [c for c in document["cases"] if c["out"] or c["op"] == "moments"]
-    heads = ["work", "µs", "x copy", "bar", *(f"over {p}" for p in peers), "error"]
+    """The Markdown: cases with out= (moments: all), then what was lost, and where.
+
+    One table. A line that names the operation stands above its cases.
+    """
+    peers, others = columns_of(document)
+    heads = ["work", "µs", "x copy", "bar", "x plain (bar)"]
+    heads += [f"over {peer}" for peer in peers] + ["over others"] * bool(others)
+    heads.append("error")
     lines = ["| " + " | ".join(heads) + " |", "|---|" + "--:|" * (len(heads) - 1)]
-    for case in cases:
-        ours = case["engines"]["fastnorm"]
-        cells = [
-            f"{OP_TEXT[case['op']]} {shape_label(case)}",
-            time_text(ours["median_us"]),
-            ratio_text(ours["copy_ratio"]),
-            f"{case['bars']['copy']:g}" if "copy" in case["bars"] else "",
-            *(speedup_text(case, peer).replace("*", "\\*") for peer in peers),
-            error_text(ours["error"]),
-        ]
-        if case["losses"]:
-            cells[0] = f"**{cells[0]}**"
-        lines.append("| " + " | ".join(cells) + " |")
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for case in document["cases"]:
+        if case["out"] or case["op"] == "moments":
+            groups.setdefault(case["op"], []).append(case)
+    for op, cases in groups.items():
+        lines.append(f"| *{OP_TEXT[op]}* |" + " |" * (len(heads) - 1))
+        lines += [f"| {' | '.join(_cells(case, peers, others))} |" for case in cases]
     return "\n".join([*lines, "", *_notes(document)])
+
+
+def _cells(case: dict[str, Any], peers: list[str], others: list[str]) -> list[str]:
+    ours = case["engines"]["fastnorm"]
+    label = shape_label(case)
+    over = [speedup_text(case, peer) for peer in peers]
+    if others:
+        over.append(", ".join(others_text(case, others)))
+    return [
+        f"**{label}**" if case["losses"] else label,
+        time_text(ours["median_us"]),
+        ratio_text(ours["copy_ratio"]),
+        f"{case['bars']['copy']:g}" if "copy" in case["bars"] else "",
+        plain_text(case),
+        *(text.replace("*", "\\*") for text in over),
+        error_text(ours["error"], case.get("error_unit", "")),
+    ]
 
 
 def _notes(document: dict[str, Any]) -> list[str]:
@@ -56,8 +73,10 @@ def _notes(document: dict[str, Any]) -> list[str]:
     lost = [case for case in document["cases"] if case["losses"]]
     notes = f"""\
 Times are medians; "over" is how many times faster than that engine. Results go to
-`out=`; engines marked \\* have none, and allocate. Error: largest, relative to
-max(1, |y|), against float64.
+`out=`; engines marked \\* have none, and allocate. "x plain" is the time over that of
+layer norm of the same shape in float32 with nothing added. Error: largest, relative to
+max(1, |y|), against float64; of 16-bit results in units in the last place, of int8
+results in steps.
 
 {one_line(document["machine"])}; {settings["dtype"]}, threads: {settings["threads"]},
 {settings["rounds"]} rounds.

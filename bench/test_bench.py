@@ -25,9 +25,11 @@ THREADS = int(os.environ.get("FASTNORM_BENCH_THREADS", "1"))
 def test_case(benchmark, case, engine):
     if not engine.available():
         pytest.skip(f"{engine.name} is not installed")
+    if not case.runs("float32"):
+        pytest.skip(f"{case.name} needs ml_dtypes")
     with engine.session(THREADS):
         job = engine.prepare(case, make_data(case, "float32", THREADS))
         if job is None:
-            pytest.skip(f"{engine.name} has no {case.op} of {case.layout}")
+            pytest.skip(f"{engine.name} has no {case.name}")
         benchmark.group = case.name
         benchmark(job.call)

@@ -134,7 +134,7 @@ def batch_norm(
         uint8. The name ``"bfloat16"`` is understood.
     in_scale, in_zero_point : float and int, optional
         An int8 or uint8 element of `input` stands for ``(element - in_zero_point) *
-        in_scale``; 1 and 0 if None.
+        in_scale``, rounded to float32; 1 and 0 if None.
     out_scale, out_zero_point : float and int, optional
         A result is stored in int8 or uint8, which need `out_scale`, as ``round(result /
         out_scale) + out_zero_point``, within the limits of the type; NaN as the zero

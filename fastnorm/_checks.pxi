@@ -43,6 +43,19 @@ cdef ndarray as_base_array(str fn, str name, object value):
         raise ValueError(f"{fn}: {name} is not an array: {error}") from error
 
 
+cdef inline object host_view(str fn, str name, object value):
+    """value as an exact ndarray on the caller's memory; lists and None as they are."""
+    if cnp.PyArray_CheckExact(value) or value is None:
+        return value
+    return host_view_slow(fn, name, value)
+
+
+cdef object host_view_slow(str fn, str name, object value):
+    if isinstance(value, (list, tuple)):
+        return value
+    return as_base_array(fn, name, value)
+
+
 cdef ndarray as_input(str fn, str name, object value):
     """value in one of the dtypes of the C API, native and aligned, of any strides."""
     if (
@@ -143,19 +156,34 @@ cdef ndarray as_written(str fn, str name, object value):
     return a
 
 
-cdef ndarray as_writable(str fn, str name, object value, ndarray x):
-    """value as an array of x's dtype that a call may write."""
-    cdef ndarray a = as_written(fn, name, value)
-    if cnp.PyArray_TYPE(a) != cnp.PyArray_TYPE(x):
+cdef inline ndarray as_output_of(
+    str fn, object out, ndarray x, c.fastnorm_dtype dtype
+):
+    """out, checked, as an exact ndarray; a fresh array if out is None."""
+    if out is None:
+        return fresh_of(fn, x, dtype)
+    if (
+        cnp.PyArray_CheckExact(out)
+        and dtype_of(<ndarray>out) == dtype
+        and cnp.PyArray_ISBEHAVED(<ndarray>out)
+        and has_shape(<ndarray>out, cnp.PyArray_NDIM(x), cnp.PyArray_DIMS(x))
+    ):
+        return <ndarray>out
+    return as_output_slow(fn, out, x, dtype)
+
+
+cdef ndarray as_output_slow(str fn, object out, ndarray x, c.fastnorm_dtype dtype):
+    cdef ndarray y = as_written(fn, "out", out)
+    if dtype_of(y) != dtype:
+        whose = "input's" if dtype == dtype_of(x) else "the result's"
         raise TypeError(
-            f"{fn}: {name} has dtype {a.dtype}, input's {x.dtype.name} is needed"
+            f"{fn}: out has dtype {y.dtype}, {whose} {dtype_names[dtype]} is needed"
         )
-    return a
-
-
-cdef inline ndarray as_output(str fn, object out, ndarray x):
-    """out, or a fresh array, of x's own dtype."""
-    return as_output_of(fn, out, x, dtype_of(x))
+    if not has_shape(y, cnp.PyArray_NDIM(x), cnp.PyArray_DIMS(x)):
+        raise ValueError(
+            f"{fn}: out has shape {np.shape(y)}, input's {np.shape(x)} is needed"
+        )
+    return y
 
 
 cdef double as_number(str fn, str name, object value) except? -1.0:

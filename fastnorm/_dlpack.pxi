@@ -58,7 +58,9 @@ cdef dict dl_devices = {
     12: "ext_dev", 13: "cuda_managed", 14: "oneapi", 15: "webgpu", 16: "hexagon",
     17: "maia", 18: "trainium",
 }
-cdef dict dl_kinds = {0: "int", 1: "uint", 2: "float", 4: "bfloat", 5: "complex"}
+cdef dict dl_kinds = {
+    0: "int", 1: "uint", 2: "float", 4: "bfloat", 5: "complex", 6: "bool",
+}
 cdef dict dl_typenums = {
     (2, 32): cnp.NPY_FLOAT32, (2, 64): cnp.NPY_FLOAT64, (2, 16): cnp.NPY_FLOAT16,
     (0, 8): cnp.NPY_INT8, (1, 8): cnp.NPY_UINT8, (4, 16): cnp.NPY_UINT16,
@@ -112,6 +114,12 @@ cdef ndarray from_dlpack(str fn, str name, object value, bint written):
     return view_of_tensor(fn, name, tensor, capsule, not flags & DL_READ_ONLY)
 
 
+cdef str name_of_dl_type(const fnp_dl_tensor *tensor):
+    kind = dl_kinds.get(tensor.dtype.code, f"DLPack type {tensor.dtype.code}, bits ")
+    lanes = "" if tensor.dtype.lanes == 1 else f"x{tensor.dtype.lanes}"
+    return f"{kind}{tensor.dtype.bits}{lanes}"
+
+
 cdef ndarray view_of_tensor(
     str fn, str name, const fnp_dl_tensor *tensor, object capsule, bint writeable
 ):
@@ -124,9 +132,8 @@ cdef ndarray view_of_tensor(
     if tensor.dtype.lanes == 1:
         typenum = dl_typenums.get((tensor.dtype.code, tensor.dtype.bits))
     if typenum is None:
-        kind = dl_kinds.get(tensor.dtype.code, f"DLPack type {tensor.dtype.code}, bits ")
         raise TypeError(
-            f"{fn}: {name} has dtype {kind}{tensor.dtype.bits}, not {DTYPE_NAMES}"
+            f"{fn}: {name} has dtype {name_of_dl_type(tensor)}, not {DTYPE_NAMES}"
         )
     if tensor.ndim > MAX_AXES:
         raise ValueError(f"{fn}: {name} has {tensor.ndim} axes, at most {MAX_AXES}")

@@ -1,10 +1,10 @@
 # _fast_calls.pxi - calls of layer_norm and rms_norm with the oldest arguments only.
 # SPDX-License-Identifier: MIT
 #
-# Taking apart a call costs by the number of parameters that there are, not of those that
-# are given: with the many keywords of the row norms, a sixth of the time of a row of 768
-# floats. So their vectorcall slot (PEP 590) points here: what has positional arguments
-# and the oldest keywords goes on directly, everything else to what Cython made of them.
+# Taking apart a call costs by the number of parameters that there are, not of those
+# that are given: with the many keywords of the row norms, a sixth of the time of a row of
+# 768 floats. So their vectorcall slot (PEP 590) points here: what has positional
+# arguments and the oldest keywords goes on directly, everything else to what Cython made.
 
 
 cdef extern from *:

@@ -10,10 +10,10 @@
 #                          weight, bias, running statistics: each as_parameter(...) is
 #                          float32, float16 or bfloat16 (float64 with float64 x only);
 #                          params = joined_dtype(joined_dtype(FASTNORM_DEFAULT, w), b)
-#                          is what all can be widened to exactly, w = in_dtype(w, params)
+#                          is what all can be widened to exactly, in_dtype(w, params)
 #                          does so; args.format.params = params
-#   read_format(...)       out_dtype and the four quantization keywords, into args.format
-#                          and y's dtype; the result is whether scales are dynamic
+#   read_format(...)       out_dtype and the quantization keywords, into args.format and
+#                          y's dtype; the result is whether scales are dynamic
 #   read_activation(...)   activation, into args.epilogue
 #   as_companion(...)      post_add, residual: of input's shape, float32 or 16-bit, or
 #                          float64 with float64 x; a copy if it is not behaved
@@ -122,7 +122,7 @@ cdef inline c.fastnorm_dtype default_output(c.fastnorm_dtype x) noexcept:
 
 
 cdef inline bint mixes(c.fastnorm_dtype dtype, c.fastnorm_dtype x) noexcept:
-    """Whether numbers of this type can accompany those of x: floats but for x itself."""
+    """Whether numbers of this type, which must be a float, can accompany those of x."""
     if dtype == c.FASTNORM_DEFAULT or is_byte(dtype):
         return False
     return working_dtype(dtype) == working_dtype(x)
@@ -352,36 +352,6 @@ cdef int read_slope(str fn, object slope, c.fastnorm_epilogue *epilogue) except 
     return 0
 
 
-cdef inline ndarray as_output_of(
-    str fn, object out, ndarray x, c.fastnorm_dtype dtype
-):
-    """out, checked, as an exact ndarray; a fresh array if out is None."""
-    if out is None:
-        return fresh_of(fn, x, dtype)
-    if (
-        cnp.PyArray_CheckExact(out)
-        and dtype_of(<ndarray>out) == dtype
-        and cnp.PyArray_ISBEHAVED(<ndarray>out)
-        and has_shape(<ndarray>out, cnp.PyArray_NDIM(x), cnp.PyArray_DIMS(x))
-    ):
-        return <ndarray>out
-    return as_output_slow(fn, out, x, dtype)
-
-
-cdef ndarray as_output_slow(str fn, object out, ndarray x, c.fastnorm_dtype dtype):
-    cdef ndarray y = as_written(fn, "out", out)
-    if dtype_of(y) != dtype:
-        whose = "input's" if dtype == dtype_of(x) else "the result's"
-        raise TypeError(
-            f"{fn}: out has dtype {y.dtype}, {whose} {dtype_names[dtype]} is needed"
-        )
-    if not has_shape(y, cnp.PyArray_NDIM(x), cnp.PyArray_DIMS(x)):
-        raise ValueError(
-            f"{fn}: out has shape {np.shape(y)}, input's {np.shape(x)} is needed"
-        )
-    return y
-
-
 cdef ndarray as_companion(str fn, str name, object value, ndarray x):
     """value, of x's shape and a type that mixes with x's; a copy if not behaved."""
     cdef c.fastnorm_dtype dtype = dtype_of(x)
@@ -409,16 +379,3 @@ cdef ndarray real_list(str fn, str name, object value, c.fastnorm_dtype x):
     return np.asarray(
         a, np.float64 if x == c.FASTNORM_FLOAT64 else np.float32
     )
-
-
-cdef inline object host_view(str fn, str name, object value):
-    """value as an exact ndarray on the caller's memory; lists and None as they are."""
-    if cnp.PyArray_CheckExact(value) or value is None:
-        return value
-    return host_view_slow(fn, name, value)
-
-
-cdef object host_view_slow(str fn, str name, object value):
-    if isinstance(value, (list, tuple)):
-        return value
-    return as_base_array(fn, name, value)

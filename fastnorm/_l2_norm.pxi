@@ -54,9 +54,14 @@ def l2_norm(
 
     Notes
     -----
-    ``y = input / max(norm, eps)`` with ``norm = sqrt(sum(input**2))``. The squares may
-    leave the range of the dtype: the result is within a few units in the last place of
-    the exact one all the same. Zeros give zeros, also where `eps` is 0.
+    ``y = input / max(norm, eps)`` with ``norm = sqrt(sum(input**2))`` [1]_. The squares
+    may leave the range of the dtype: the result is within a few units in the last place
+    of the exact one all the same. Zeros give zeros, also where `eps` is 0.
+
+    References
+    ----------
+    .. [1] W. Liu, A. Rabinovich, A. C. Berg, "ParseNet: Looking Wider to See Better",
+       2015, arXiv:1506.04579 (L2 norm as a layer).
 
     Examples
     --------

@@ -143,11 +143,6 @@ def layer_norm(
     array([[-0.342,  0.553,  1.447,  2.342],
            [ 1.   ,  1.   ,  1.   ,  1.   ]], dtype=float32)
 
-    In place:
-
-    >>> fastnorm.layer_norm(x, 4, out=x) is x
-    True
-
     Residual, norm and activation in one pass, the sum kept for the next block:
 
     >>> stream = np.array([[1, 0, 0, 0], [0, 0, 0, 2]], dtype=np.float32)
@@ -155,8 +150,16 @@ def layer_norm(
     ...     x, 4, residual=stream, residual_out=stream, activation="relu"
     ... )
     >>> y.round(3)
-    array([[0.   , 0.   , 0.237, 1.536],
+    array([[0.   , 0.   , 0.302, 1.508],
            [0.   , 0.   , 0.   , 1.732]], dtype=float32)
+    >>> stream
+    array([[2., 2., 3., 4.],
+           [5., 5., 5., 7.]], dtype=float32)
+
+    In place:
+
+    >>> fastnorm.layer_norm(x, 4, out=x) is x
+    True
     """
     cdef Extras extras = None
     if (

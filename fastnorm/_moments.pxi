@@ -221,7 +221,7 @@ def moments(
         At most this many threads, for this call; see `set_num_threads`.
     in_scale, in_zero_point : float and int, optional
         An int8 or uint8 element of `input` stands for ``(element - in_zero_point) *
-        in_scale``; 1 and 0 if None.
+        in_scale``, rounded to float32; 1 and 0 if None.
     flush_denormals : bool, default False
         Count subnormal numbers as zero, which is faster where there are many.
 

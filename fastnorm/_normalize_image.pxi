@@ -1,10 +1,13 @@
 # _normalize_image.pxi - normalize_image and the constants of ImageNet.
 # SPDX-License-Identifier: MIT
 
-# Mean and standard deviation of the pixels of ImageNet's training images, red, green and
-# blue, on the scale from 0 to 1: what most published image models were trained with.
+# Mean and standard deviation of the pixels of ImageNet's training images: red, green
+# and blue, on the scale from 0 to 1. Most published image models are trained with them.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+cdef ndarray imagenet_means = np.array(IMAGENET_MEAN)
+cdef ndarray imagenet_stds = np.array(IMAGENET_STD)
 
 cdef enum:
     MOST_CHANNELS = 16
@@ -80,6 +83,11 @@ def normalize_image(
     formula. 16-bit results are rounded once more, from the float32 value. NaN and Inf
     stay in their element.
 
+    References
+    ----------
+    Of the data set behind "imagenet": Deng, Dong, Socher, Li, Li, Fei-Fei: ImageNet: a
+    large-scale hierarchical image database. CVPR (2009).
+
     Examples
     --------
     >>> import numpy as np
@@ -114,8 +122,8 @@ def normalize_image(
     if scale is not None:
         args.scale = as_number(fn, "scale", scale)
         check_magnitude(fn, "scale", args.scale, abs(args.scale))
-    means = image_channels(fn, "mean", mean, IMAGENET_MEAN, &shape)
-    deviations = image_channels(fn, "std", std, IMAGENET_STD, &shape)
+    means = image_channels(fn, "mean", mean, imagenet_means, &shape)
+    deviations = image_channels(fn, "std", std, imagenet_stds, &shape)
     if means is not None:
         for value in means.tolist():
             if not abs(value) <= MOST_MAGNITUDE:
@@ -133,7 +141,9 @@ def normalize_image(
 cdef int check_magnitude(str fn, str name, double value, double magnitude) except -1:
     if not LEAST_MAGNITUDE <= magnitude <= MOST_MAGNITUDE:
         kind = "a positive number" if name == "std" else "a magnitude"
-        raise ValueError(f"{fn}: {name} is {value}, {kind} of 1e-100 to 1e100 is needed")
+        raise ValueError(
+            f"{fn}: {name} is {value}, {kind} of 1e-100 to 1e100 is needed"
+        )
     return 0
 
 
@@ -187,14 +197,18 @@ cdef c.fastnorm_dtype image_dtype(
 
 
 cdef ndarray image_channels(
-    str fn, str name, object value, tuple imagenet, const ImageShape *shape
+    str fn, str name, object value, ndarray imagenet, const ImageShape *shape
 ):
     """mean or std as packed float64 of each channel; None where it is not given."""
     if value is None:
         return None
     if isinstance(value, str):
         if value != "imagenet":
-            raise ValueError(f"{fn}: {name} is {value!r}, 'imagenet' or numbers are needed")
+            raise ValueError(
+                f"{fn}: {name} is {value!r}, 'imagenet' or numbers are needed"
+            )
+        if shape.channels == 3:
+            return imagenet
         value = imagenet
     cdef ndarray a = as_base_array(fn, name, value)
     if (a.dtype.kind not in "fiu" or a.dtype.itemsize > 8) and (
@@ -230,7 +244,8 @@ cdef ndarray image_output(
     cdef ndarray y = as_written(fn, "out", out)
     if dtype_of(y) != dtype:
         raise TypeError(
-            f"{fn}: out has dtype {y.dtype}, the result's {dtype_names[dtype]} is needed"
+            f"{fn}: out has dtype {y.dtype}, "
+            f"the result's {dtype_names[dtype]} is needed"
         )
     if np.shape(y) != shape:
         raise ValueError(

@@ -18,7 +18,7 @@ cdef int join_residual_bias(RowCall *call, Extras extras) except -1:
 cdef ndarray read_stored(
     str fn, str name, object value, ndarray x, Span *span
 ):
-    """A stored mean or variance: packed, of the working type, of the statistics' shape."""
+    """A stored mean or variance: packed, of the working type, shaped as statistics."""
     cdef c.fastnorm_dtype dtype = dtype_of(x)
     cdef c.fastnorm_dtype working = working_dtype(dtype)
     cdef ndarray shape_of = stats_array(x, span, cnp.NPY_UINT8)
@@ -52,7 +52,9 @@ cdef int read_residual(
                 raise ValueError(f"{fn}: {name} needs residual")
         return 0
     if span.inner > 1:
-        raise ValueError(f"{fn}: residual needs the last axes to be the normalised ones")
+        raise ValueError(
+            f"{fn}: residual needs the last axes to be the normalised ones"
+        )
     extras.residual = host_view(fn, "residual", extras.residual)
     extras.used_residual = as_companion(fn, "residual", extras.residual, x)
     call.args.residual_dtype = dtype_of(extras.used_residual)

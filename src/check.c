@@ -22,24 +22,6 @@ fastnorm_status fn_read_args(void *args, size_t size, size_t first_size,
   return FASTNORM_OK;
 }
 
-size_t fn_dtype_size(fastnorm_dtype dtype) {
-  switch (dtype) {
-  case FASTNORM_DEFAULT:
-    break;
-  case FASTNORM_FLOAT32:
-    return 4;
-  case FASTNORM_FLOAT64:
-    return 8;
-  case FASTNORM_FLOAT16:
-  case FASTNORM_BFLOAT16:
-    return 2;
-  case FASTNORM_INT8:
-  case FASTNORM_UINT8:
-    return 1;
-  }
-  return 0;
-}
-
 /* a * b, or false if it leaves size_t. */
 static bool multiply(size_t a, size_t b, size_t *product) {
 #if defined(__GNUC__)

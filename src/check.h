@@ -29,7 +29,11 @@ typedef struct fn_array {
 fastnorm_status fn_read_args(void *args, size_t size, size_t first_size,
                              const void *callers);
 
-size_t fn_dtype_size(fastnorm_dtype dtype); /* 0 if it is none */
+/* Bytes of an element; 0 if dtype is none. */
+static inline size_t fn_dtype_size(fastnorm_dtype dtype) {
+  static const unsigned char bytes[] = {0, 4, 8, 2, 2, 1, 1};
+  return (size_t)dtype < sizeof(bytes) ? bytes[dtype] : 0;
+}
 
 /* The product, or false if it or its size in bytes leaves ptrdiff_t. */
 bool fn_count(const size_t n[3], size_t element, size_t *count);

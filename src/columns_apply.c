@@ -184,7 +184,7 @@ static void apply_blocks(const fn_kernels *k, fastnorm_dtype dtype, const fn_tab
                          const fn_output *out, const fn_column_stats *s,
                          const fn_column_parameters *p, const fn_slow *slow) {
   double weights[VALUE_ROWS], biases[VALUE_ROWS];
-  const size_t fit = fn_stage_elements(dtype) / t->cols;
+  const size_t fit = fn_stage_elements(dtype) / 2 / t->cols;
   const size_t most = fit < VALUE_ROWS ? fit : VALUE_ROWS;
   fn_stage stage;
   for (size_t r = 0; r < t->rows; r += most) {

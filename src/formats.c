@@ -17,6 +17,10 @@ bool fn_companion_dtype(const fn_formats *f, fastnorm_dtype given,
          (*dtype == FASTNORM_FLOAT64) == (f->working == FASTNORM_FLOAT64);
 }
 
+static bool is_zero(const fastnorm_quantization *q) {
+  return q->scale >= 0.0f && q->scale <= 0.0f && q->zero_point == 0;
+}
+
 /* Scale 0 is 1. Scale and reciprocal must be ordinary numbers, so that a product with
  * either is exact to half a unit. */
 static bool read_quantization(const fastnorm_quantization *q, fastnorm_dtype dtype,
@@ -25,7 +29,7 @@ static bool read_quantization(const fastnorm_quantization *q, fastnorm_dtype dty
   *scale = q->scale < 0.0f || q->scale > 0.0f ? q->scale : 1.0f;
   *zero_point = q->zero_point;
   if (!is_8_bit(dtype))
-    return q->scale >= 0.0f && q->scale <= 0.0f && q->zero_point == 0;
+    return is_zero(q);
   return q->scale >= 0.0f && *scale >= 0x1p-126f && *scale <= 0x1p126f &&
          q->zero_point >= low && q->zero_point <= low + 255;
 }
@@ -60,9 +64,32 @@ static fastnorm_status read_epilogue(const fastnorm_epilogue *e, fn_formats *f) 
   return FASTNORM_OK;
 }
 
+/* The call of a host that asks for nothing special should cost it nothing. */
+static bool is_plain(fastnorm_dtype dtype, const fastnorm_format *f,
+                     const fastnorm_epilogue *e) {
+  return (int)dtype >= FASTNORM_DEFAULT && dtype <= FASTNORM_FLOAT64 && !f->y &&
+         !f->params && is_zero(&f->x_quantization) && is_zero(&f->y_quantization) &&
+         !e->post_add && !e->activation && e->alpha >= 0.0 && e->alpha <= 0.0 &&
+         e->beta >= 0.0 && e->beta <= 0.0;
+}
+
+static void set_plain(fastnorm_dtype dtype, fn_formats *f) {
+  f->working = dtype ? dtype : FASTNORM_FLOAT32;
+  f->x = f->y = f->params = f->post_add = f->working;
+  f->source.element = f->sink.element = fn_dtype_size(f->working);
+  f->source.gather = (fn_gather){.dtype = f->working};
+  f->sink.scatter = (fn_scatter){.dtype = f->working};
+  f->source.piece = 0;
+  f->gathers = f->scatters = false;
+}
+
 fastnorm_status fn_formats_read(fastnorm_dtype dtype, const fastnorm_format *format,
                                 const fastnorm_epilogue *epilogue, fn_formats *f) {
   float y_scale;
+  if (is_plain(dtype, format, epilogue)) {
+    set_plain(dtype, f);
+    return FASTNORM_OK;
+  }
   memset(f, 0, sizeof(*f));
   f->x = dtype ? dtype : FASTNORM_FLOAT32;
   if (fn_dtype_size(f->x) == 0)

@@ -124,6 +124,10 @@ typedef struct fn_scatter {
   double alpha, beta;
   fastnorm_dtype post_add_dtype;
   const void *post_add;
+  /* What will be read next, of this element size, or NULL: it is asked for meanwhile, as
+   * far as y goes. */
+  const void *ahead;
+  size_t ahead_element;
 } fn_scatter;
 
 /* scatter: y[i] = activation(v[i] + post_add[i]), rounded or quantised, i < n. y may be

@@ -55,6 +55,9 @@ static fastnorm_status read_image(const fastnorm_normalize_image_args *args,
                                                  : 1.0;
   if (args->scale != args->scale || !is_within(im->scale < 0 ? -im->scale : im->scale))
     return FASTNORM_ERROR_IMAGE;
+  if ((uintptr_t)args->mean % sizeof(double) != 0 ||
+      (uintptr_t)args->std % sizeof(double) != 0)
+    return FASTNORM_ERROR_ALIGNMENT;
   for (size_t i = 0; i < FN_IMAGE_CHANNELS + 32; i++) {
     const size_t k = i % args->channels;
     const double mean = args->mean ? args->mean[k] : 0.0;

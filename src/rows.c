@@ -48,7 +48,7 @@ static void find_slow(const fn_rows_work *w, const fn_runs *g, fn_group_stats *s
     if (w->stored_mean) {
       fn_slow_given(fn_get(w->dtype, &s->hi, r), 0.0, s->var[r], w->eps, &s->slow[r]);
     } else {
-      fn_slow_stats(w->dtype, &one, w->eps, false, &s->slow[r]);
+      fn_slow_stats(w->dtype, &one, 0.0, false, &s->slow[r]);
       s->sum[r] = fn_slow_l2(&s->slow[r], (double)w->cols, w->eps);
     }
   }

@@ -17,7 +17,7 @@ typedef union part_room {
 
 typedef struct staged_rows {
   const fn_rows_work *w;
-  fn_stage stage;
+  part_room stage[2];
   fn_rows_stats found;
   size_t from, to; /* the columns whose weight and bias are at hand */
   const void *weight, *bias;
@@ -94,7 +94,9 @@ static void quantise(const fn_rows_work *w, const void *v, size_t n, float scale
                      const fn_output *out) {
   fn_scatter s = {.dtype = w->f.y,
                   .inverse_scale = 1.0f / scale,
-                  .zero_point = w->f.sink.scatter.zero_point};
+                  .zero_point = w->f.sink.scatter.zero_point,
+                  .ahead = out->ahead,
+                  .ahead_element = out->ahead_element};
   w->kernels->scatter(&s, v, n, out->y, out->stream);
 }
 
@@ -115,7 +117,13 @@ static void whole_rows(staged_rows *p, size_t first, const fn_runs *source) {
   if (g.source)
     g = fn_gather_runs(w->dtype, source, true, &p->stage);
   fn_rows_find(w, first, &g, &p->found);
-  const fn_output stage = fn_stage_output(&p->stage, &g), y = output_of(w, first, 0);
+  const fn_output stage = fn_stage_output(&p->stage, &g);
+  fn_output y = output_of(w, first, 0);
+  if (first + 2 * g.rows <= w->rows) { /* gathering would wait for memory */
+    y.ahead = (const char *)source->x +
+              (ptrdiff_t)g.rows * w->x_stride * (ptrdiff_t)w->f.source.element;
+    y.ahead_element = w->f.source.element;
+  }
   const fn_output *to = y.sink ? &stage : &y;
   for (size_t from = 0; from < cols; from += part) {
     const size_t end = cols - from < part ? cols : from + part;
@@ -139,7 +147,10 @@ static void whole_rows(staged_rows *p, size_t first, const fn_runs *source) {
     fn_scatter_runs(w->dtype, &g, &y);
   for (size_t r = 0; w->y_scale && r < g.rows; r++) {
     void *v = fn_element(w->dtype, &p->stage, (ptrdiff_t)(r * cols));
-    const fn_output row = fn_output_at(w->dtype, &y, r, 0, 0);
+    fn_output row = fn_output_at(w->dtype, &y, r, 0, 0);
+    if (y.ahead)
+      row.ahead = (const char *)y.ahead +
+                  (ptrdiff_t)r * w->x_stride * (ptrdiff_t)w->f.source.element;
     finish_in_stage(w, v, cols, &row);
     w->y_scale[first + r] = row_scale(w->kernels->largest(v, cols));
     quantise(w, v, cols, w->y_scale[first + r], &row);
@@ -183,9 +194,11 @@ static void row_by_parts(staged_rows *p, size_t row, const fn_runs *g,
 }
 
 void fn_rows_staged(const fn_rows_work *w, size_t first, size_t end) {
-  const size_t fit = fn_stage_elements(w->dtype) / w->cols;
+  const size_t fit = 2 * part_of(w) / w->cols;
   const size_t most = fit < 1 ? 1 : fit > FN_GROUP ? FN_GROUP : fit;
-  staged_rows p = {.w = w};
+  staged_rows p; /* some 70 KiB: not to be cleared */
+  p.w = w;
+  p.from = p.to = 0;
   for (size_t r = first; r < end; r += most) {
     const fn_runs g = {.x = (const char *)w->x +
                             (ptrdiff_t)r * w->x_stride * (ptrdiff_t)w->f.source.element,

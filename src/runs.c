@@ -2,8 +2,6 @@
  * SPDX-License-Identifier: MIT */
 #include "runs.h"
 
-#include <string.h>
-
 #include "check.h"
 #include "sum.h"
 
@@ -68,8 +66,9 @@ static fn_samples samples_of(const fn_runs *g, fastnorm_dtype dtype) {
   fn_samples s = {.count = steps < 4 ? steps : 4};
   for (size_t i = 0; i < s.count; i++) {
     const size_t step = steps < 4 ? i : steps / 4 * i;
-    const size_t from = step % per_segment * vec;
-    s.at[i] = (ptrdiff_t)(step / per_segment) * g->seg_stride + (ptrdiff_t)from;
+    const size_t seg = g->segs == 1 ? 0 : step / per_segment; /* a division is slow */
+    const size_t from = (step - seg * per_segment) * vec;
+    s.at[i] = (ptrdiff_t)seg * g->seg_stride + (ptrdiff_t)from;
     s.n[i] = g->len - from < vec ? g->len - from : vec;
     s.all += s.n[i];
   }
@@ -86,17 +85,15 @@ void fn_runs_shift(const fn_kernels *k, fastnorm_dtype dtype, const fn_runs *g,
   const size_t vec = 128 / fn_dtype_size(dtype);
   for (size_t r = 0; r < g->rows; r++) {
     _Alignas(64) char four[4 * 128];
-    fn_stage stage;
     fn_group_array one;
     fn_samples packed = s;
     for (size_t i = 0; i < s.count; i++) {
       fn_runs piece = fn_run_alone(g, dtype, r);
       piece.x = element_of_x(&piece, dtype, s.at[i]);
-      piece.at += g->segs == 1 ? (size_t)s.at[i] : 0; /* only rows have a residual */
+      piece.at += g->segs == 1 ? (size_t)s.at[i] : 0;
       piece.segs = 1;
       piece.len = s.n[i];
-      fn_gather_runs(dtype, &piece, false, &stage);
-      memcpy(four + i * 128, &stage, s.n[i] * fn_dtype_size(dtype));
+      fn_gather_runs(dtype, &piece, false, four + i * 128);
       packed.at[i] = (ptrdiff_t)(i * vec);
     }
     const fn_runs run = {.x = four, .rows = 1, .segs = 2, .len = 4 * vec};

@@ -60,7 +60,7 @@ void fn_runs_apply(const fn_run_apply *a, const fn_runs *g, const fn_output *out
     return;
   }
   if (run <= most) {
-    const size_t fit = most / run;
+    const size_t fit = run <= most / 2 ? most / 2 / run : 1;
     for (size_t r = 0; r < g->rows; r += fit) {
       const fn_output o = fn_output_at(a->dtype, out, r, 0, 0);
       fn_runs some = fn_run_alone(g, a->dtype, r);

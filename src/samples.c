@@ -100,6 +100,9 @@ fastnorm_status fn_samples_check(const fastnorm_group_norm_args *a,
   if (s != FASTNORM_OK)
     w->batch = 0;
   w->f.source.kernels = w->f.sink.kernels = w->kernels;
+  w->apart = w->f.source;
+  w->apart.piece = w->spatial;
+  w->apart.piece_stride = w->x_channel_stride;
   return s;
 }
 
@@ -163,14 +166,14 @@ static void sample_task(void *context, size_t index) {
  * variances of the instances, as PyTorch has it. */
 static void update(const fn_samples_work *w, size_t first, size_t n,
                    const fn_sample_sums *sums) {
-  const double values = (double)w->spatial, instances = (double)w->batch;
+  const double values = (double)w->spatial;
   const double factor = w->momentum;
   const struct {
     const fn_vector *running;
-    const double *sum;
+    const fn_wide_sum *sum;
     double by;
-  } both[2] = {{&w->running_mean, sums->mean, 1.0 / instances},
-               {&w->running_var, sums->var, values / (values - 1.0) / instances}};
+  } both[2] = {{&w->running_mean, sums->mean, 1.0},
+               {&w->running_var, sums->var, values / (values - 1.0)}};
   for (int k = 0; k < 2; k++) {
     fn_column_array room;
     const void *old =
@@ -178,7 +181,8 @@ static void update(const fn_samples_work *w, size_t first, size_t n,
     for (size_t i = 0; i < n; i++)
       fn_set(w->dtype, &room, i,
              (1.0 - factor) * fn_get(w->dtype, old, i) +
-                 factor * (both[k].sum[i] * both[k].by));
+                 factor *
+                     (fn_samples_mean(&both[k].sum[i], (double)w->batch) * both[k].by));
     fn_vector_write(w->kernels, both[k].running, first, n, &room);
   }
 }
@@ -187,7 +191,7 @@ static void channels_task(void *context, size_t index) {
   const fn_samples_work *w = context;
   const size_t some = piece_groups(w), first = index * some;
   const size_t n = w->groups - first < some ? w->groups - first : some;
-  fn_sample_sums sums = {.mean = {0.0}};
+  fn_sample_sums sums = {.mean = {{0.0, 0.0}}};
   for (size_t sample = 0; sample < w->batch; sample++)
     piece(w, sample, first, n, &sums);
   update(w, first, n, &sums);

@@ -16,6 +16,7 @@
 typedef struct fn_samples_work {
   const fn_kernels *kernels;
   fn_formats f;
+  fn_source apart;      /* that of groups whose channels are not adjacent */
   fastnorm_dtype dtype; /* the working type */
   const void *x, *post_add, *stored_mean, *stored_var;
   void *y, *mean, *rstd;
@@ -41,9 +42,26 @@ void fn_samples_run(const fn_samples_work *work, const fastnorm_exec *exec);
 
 /* ---- between the files of it ---- */
 
+/* A sum that does not overflow where the mean would not: huge terms apart, scaled. */
+typedef struct fn_wide_sum {
+  double sum, huge;
+} fn_wide_sum;
+#define FN_HUGE 0x1p900
+
+static inline void fn_samples_add(fn_wide_sum *s, double x) {
+  if (x > FN_HUGE || x < -FN_HUGE)
+    s->huge += x / 0x1p100;
+  else
+    s->sum += x;
+}
+
+static inline double fn_samples_mean(const fn_wide_sum *s, double n) {
+  return s->sum / n + s->huge / n * 0x1p100;
+}
+
 /* Sums over the samples of the statistics of up to FN_COLUMNS channels. */
 typedef struct fn_sample_sums {
-  double mean[FN_COLUMNS], var[FN_COLUMNS];
+  fn_wide_sum mean[FN_COLUMNS], var[FN_COLUMNS];
 } fn_sample_sums;
 
 /* Mean and variance of groups first.. of a sample, if they were given. */

@@ -2,34 +2,44 @@
  * SPDX-License-Identifier: MIT
  *
  * A channel is a column. The statistics of a group are merged from those of its columns,
- * all of the same number of elements: with m[c] and v[c] the mean and variance of each,
- * and averages over c, mean = m[0] + avg(m[c] - m[0]) and
- * var = avg(v[c]) + avg((m[c] - m[0])^2) - avg(m[c] - m[0])^2, all in double. Differences
- * from the first mean keep a constant group exact. */
+ * all of the same number of elements: the mean is that of their means; the variance is
+ * the mean of theirs and the variance of their means, which is found one after another
+ * (Welford 1962), so that all terms are positive. All in double, the mean with what it
+ * loses beside it: a constant group stays exact. */
 #include <math.h>
 
 #include "check.h"
+#include "range.h"
 #include "samples.h"
+#include "sum.h"
 
 typedef struct group_sums {
-  double first, difference, square, var;
+  double hi, lo;  /* the first mean */
+  double average; /* of the differences from it, so far */
+  fn_sum means, squares, vars;
   size_t count;
-  bool slow;
+  bool slow, differs;
 } group_sums;
 
-static void add_column(group_sums *g, double mean, double var) {
-  if (g->count == 0)
-    g->first = mean;
-  const double d = mean - g->first;
-  g->difference += d;
-  g->square += d * d;
-  g->var += var;
-  g->count++;
+/* A column whose mean is hi + lo. */
+static void add_column(group_sums *g, double hi, double lo, double var) {
+  const double k = (double)++g->count;
+  if (g->count == 1) {
+    g->hi = hi;
+    g->lo = lo;
+  }
+  const double d = (hi - g->hi) + (lo - g->lo), step = d - g->average;
+  fn_sum_add(&g->means, hi);
+  fn_sum_add(&g->means, lo);
+  g->average += step / k;
+  fn_sum_add(&g->squares, step * step * ((k - 1.0) / k));
+  fn_sum_add(&g->vars, var);
+  g->differs |= d < 0.0 || d > 0.0;
 }
 
 /* What there is to know of a group. */
 typedef struct group_found {
-  double mean, var, rstd;
+  double mean, lo, var, rstd; /* the mean is mean + lo */
   bool is_slow;
   fn_slow slow;
 } group_found;
@@ -59,21 +69,25 @@ static void find_slow(const fn_samples_work *w, size_t sample, size_t group,
   fn_slow_stats(w->dtype, &run, w->eps, true, &found->slow);
   found->is_slow = true;
   found->mean = fn_slow_mean(&found->slow);
+  found->lo = 0.0;
   found->var = fn_slow_var(&found->slow);
   found->rstd = fn_slow_rstd(&found->slow);
 }
 
 static void finish(const fn_samples_work *w, size_t sample, size_t group,
                    const group_sums *g, group_found *found) {
-  const double n = (double)g->count, d = g->difference / n;
-  const double between = g->square / n - d * d;
+  const double n = (double)g->count;
+  fn_sum mean = {g->means.value / n, 0.0};
+  fn_sum_add(&mean, (fma(-mean.value, n, g->means.value) + g->means.rounding) / n);
   found->is_slow = false;
-  if (g->slow) {
+  found->mean = mean.value;
+  found->lo = mean.rounding;
+  const double square = fn_sum_value(&g->squares);
+  found->var = (fn_sum_value(&g->vars) + square) / n;
+  /* means so far apart, or all so small, that their squares are out of range */
+  if (g->slow || !(square <= f64_SQ_MAX) || !(fabs(mean.value) <= f64_MEAN_MAX) ||
+      (g->differs && found->var + w->eps < f64_VAR_MIN))
     find_slow(w, sample, group, found);
-    return;
-  }
-  found->mean = g->first + d;
-  found->var = g->var / n + (between > 0.0 ? between : 0.0);
 }
 
 /* Adds columns [0, t->cols) of s, which are channels from `first` on, to the sums of
@@ -87,7 +101,7 @@ static void add_columns(const fn_samples_work *w, const fn_table *t,
     if (s->any_slow && s->is_slow[c])
       g->slow = true;
     else
-      add_column(g, fn_get(w->dtype, &s->hi, c) + fn_get(w->dtype, &s->lo, c),
+      add_column(g, fn_get(w->dtype, &s->hi, c), fn_get(w->dtype, &s->lo, c),
                  s->var[c]);
   }
 }
@@ -141,7 +155,7 @@ static void apply(const fn_samples_work *w, size_t sample, size_t from, size_t n
     const group_found *g = &found[(from + c) / channels - base];
     s->is_slow[c] = g->is_slow;
     fn_set(w->dtype, &s->hi, c, g->mean);
-    fn_set(w->dtype, &s->lo, c, g->mean - fn_get(w->dtype, &s->hi, c));
+    fn_set(w->dtype, &s->lo, c, (g->mean - fn_get(w->dtype, &s->hi, c)) + g->lo);
     s->var[c] = g->is_slow ? 1.0 : g->var;
   }
   fn_columns_scale(w->kernels, w->dtype, n, &p, s);
@@ -176,8 +190,8 @@ void fn_samples_columns(const fn_samples_work *w, size_t sample, size_t first, s
   for (size_t g = 0; g < n; g++) {
     fn_samples_report(w, sample * w->groups + first + g, found[g].mean, found[g].rstd);
     if (sums) {
-      sums->mean[g] += found[g].mean;
-      sums->var[g] += found[g].var;
+      fn_samples_add(&sums->mean[g], found[g].mean);
+      fn_samples_add(&sums->var[g], found[g].var);
     }
   }
   for (size_t c = from; c < to; c += FN_COLUMNS)

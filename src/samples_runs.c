@@ -9,7 +9,9 @@
 #include "samples.h"
 #include "scale.h"
 
-/* Groups first.. of a sample as runs; as one segment each where they can be. */
+/* Groups first.. of a sample as runs of one segment each. Where the channels of a group
+ * are not adjacent they are made so by a source, so that the sums, and with them the
+ * bits, are the same. */
 static fn_runs groups_of(const fn_samples_work *w, size_t sample, size_t first,
                          size_t n) {
   const size_t channels = w->channels / w->groups;
@@ -19,10 +21,11 @@ static fn_runs groups_of(const fn_samples_work *w, size_t sample, size_t first,
   return (fn_runs){.x = (const char *)w->x + at * (ptrdiff_t)w->f.source.element,
                    .rows = n,
                    .row_stride = (ptrdiff_t)channels * w->x_channel_stride,
-                   .segs = adjacent ? 1 : channels,
-                   .seg_stride = adjacent ? 0 : w->x_channel_stride,
-                   .len = adjacent ? channels * w->spatial : w->spatial,
-                   .source = w->f.gathers ? &w->f.source : NULL};
+                   .segs = 1,
+                   .len = channels * w->spatial,
+                   .source = !adjacent && channels > 1 ? &w->apart
+                             : w->f.gathers            ? &w->f.source
+                                                       : NULL};
 }
 
 /* Up to FN_GROUP channels between the statistics of their groups and their output. */
@@ -134,8 +137,8 @@ static void report(const fn_samples_work *w, size_t at, size_t n,
                       : t <= 0.0 && t >= 0.0 ? 0.0
                                              : 1.0 / sqrt(t));
     if (sums) {
-      sums->mean[r] += mean;
-      sums->var[r] += slow ? fn_slow_var(&s->slow[r]) : s->var[r];
+      fn_samples_add(&sums->mean[r], mean);
+      fn_samples_add(&sums->var[r], slow ? fn_slow_var(&s->slow[r]) : s->var[r]);
     }
   }
 }

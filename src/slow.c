@@ -8,7 +8,6 @@
 #include "slow.h"
 
 #include <math.h>
-#include <string.h>
 
 #include "runs.h"
 #include "sum.h"
@@ -39,7 +38,6 @@ typedef union span_room {
 static const void *span(fastnorm_dtype dtype, const fn_runs *g, size_t seg, size_t from,
                         size_t n, span_room *room) {
   const ptrdiff_t i = (ptrdiff_t)seg * g->seg_stride + (ptrdiff_t)from;
-  fn_stage stage;
   if (!g->source)
     return fn_element(dtype, g->x, i);
   fn_runs part = *g;
@@ -47,8 +45,7 @@ static const void *span(fastnorm_dtype dtype, const fn_runs *g, size_t seg, size
   part.at += from;
   part.rows = part.segs = 1;
   part.len = n;
-  fn_gather_runs(dtype, &part, false, &stage);
-  memcpy(room, &stage, n * (dtype == FASTNORM_FLOAT32 ? 4 : 8));
+  fn_gather_runs(dtype, &part, false, room);
   return room;
 }
 
@@ -109,7 +106,7 @@ static void set_rstd(fn_slow *s, double eps) {
   int e;
   if (s->var <= 0.0 && s->var >= 0.0) { /* eps alone, which scaled might be 0 or Inf */
     s->rstd = eps > 0.0 ? 1.0 / sqrt(eps) : 0.0;
-    s->rstd_exponent = s->exponent;
+    s->rstd_exponent = eps > 0.0 ? s->exponent : 0;
     return;
   }
   const double t = s->var + ldexp(eps, -2 * s->exponent);
@@ -119,7 +116,7 @@ static void set_rstd(fn_slow *s, double eps) {
   if (e % 2 != 0)
     m *= 2.0, e -= 1;
   s->rstd = m > 0.0 || m < 0.0 || m != m ? 1.0 / sqrt(m) : 0.0;
-  s->rstd_exponent = -e / 2;
+  s->rstd_exponent = s->rstd > 0.0 ? -e / 2 : 0;
 }
 
 void fn_slow_stats(fastnorm_dtype dtype, const fn_runs *g, double eps, bool centered,
@@ -195,9 +192,13 @@ void fn_slow_apply(fastnorm_dtype dtype, const fn_runs *g, void *y,
       const double x = fn_get(dtype, p, i) * f.first * f.second;
       int e = 0;
       const double w = weight ? frexp(fn_get(dtype, weight, k), &e) : 1.0;
-      double t = ((x - s->hi) - s->lo) * s->rstd * w;
-      if (e + s->rstd_exponent != 0)
-        t = ldexp(t, e + s->rstd_exponent);
+      const int exponent = e + s->rstd_exponent, half = exponent > 0 ? exponent / 2 : 0;
+      double t = (x - s->hi) - s->lo;
+      if (exponent !=
+          0) /* up before the product, as t may be subnormal; then the rest */
+        t = ldexp(ldexp(t, half) * s->rstd * w, exponent - half);
+      else
+        t = t * s->rstd * w;
       fn_set(dtype, out, i, bias ? t + fn_get(dtype, bias, k) : t);
     }
   }

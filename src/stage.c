@@ -31,23 +31,41 @@ static void gather_span(const fn_source *s, const void *x, size_t row, size_t i,
   s->kernels->gather(&g, x, n, out);
 }
 
+/* The same of a run in pieces, as if x were adjacent from element 0 on. */
+static void gather_pieces(fastnorm_dtype working, const fn_source *s, const void *x,
+                          size_t row, size_t i, size_t n, char *out) {
+  const char *begin = at(x, s->element, -(ptrdiff_t)i);
+  for (size_t end = i + n; i < end;) {
+    const size_t piece = i / s->piece, from = i % s->piece;
+    const size_t some = end - i < s->piece - from ? end - i : s->piece - from;
+    gather_span(
+        s, at(begin, s->element, (ptrdiff_t)piece * s->piece_stride + (ptrdiff_t)from),
+        row, i, some, false, out);
+    out = fn_element(working, out, (ptrdiff_t)some);
+    i += some;
+  }
+}
+
 fn_runs fn_gather_runs(fastnorm_dtype working, const fn_runs *g, bool last,
-                       fn_stage *stage) {
+                       void *stage) {
   const fn_source *s = g->source;
   const bool adds =
       s->gather.residual || s->gather.residual_bias || s->gather.residual_out;
   size_t rows = g->rows, segs = g->segs, len = g->len;
-  if (!adds && (segs == 1 || g->seg_stride == (ptrdiff_t)len)) {
+  if (!adds && !s->piece && (segs == 1 || g->seg_stride == (ptrdiff_t)len)) {
     len *= segs, segs = 1; /* what is adjacent goes in one call */
     if (rows == 1 || g->row_stride == (ptrdiff_t)len)
       len *= rows, rows = 1;
   }
-  char *out = (char *)stage;
+  char *out = stage;
   for (size_t r = 0; r < rows; r++)
     for (size_t seg = 0; seg < segs; seg++) {
       const ptrdiff_t i = (ptrdiff_t)r * g->row_stride + (ptrdiff_t)seg * g->seg_stride;
-      gather_span(s, at(g->x, s->element, i), g->row + r, g->at + seg * g->len, len,
-                  last, out);
+      const void *x = at(g->x, s->element, i);
+      if (s->piece)
+        gather_pieces(working, s, x, g->row + r, g->at, len, out);
+      else
+        gather_span(s, x, g->row + r, g->at + seg * g->len, len, last, out);
       out = fn_element(working, out, (ptrdiff_t)len);
     }
   return (fn_runs){.x = stage,
@@ -58,7 +76,7 @@ fn_runs fn_gather_runs(fastnorm_dtype working, const fn_runs *g, bool last,
                    .len = g->len};
 }
 
-fn_table fn_gather_table(fastnorm_dtype working, const fn_table *t, fn_stage *stage) {
+fn_table fn_gather_table(fastnorm_dtype working, const fn_table *t, void *stage) {
   const fn_runs rows = {.x = t->x,
                         .rows = 1,
                         .segs = t->rows,
@@ -85,7 +103,7 @@ fn_output fn_output_at(fastnorm_dtype working, const fn_output *out, size_t row,
   return o;
 }
 
-fn_output fn_stage_output(fn_stage *stage, const fn_runs *g) {
+fn_output fn_stage_output(void *stage, const fn_runs *g) {
   return (fn_output){.y = stage,
                      .row_stride = (ptrdiff_t)(g->segs * g->len),
                      .seg_stride = (ptrdiff_t)g->len};
@@ -95,9 +113,11 @@ void fn_scatter_runs(fastnorm_dtype working, const fn_runs *staged,
                      const fn_output *out) {
   const fn_sink *sink = out->sink;
   size_t rows = staged->rows, segs = staged->segs, len = staged->len;
-  if (!out->post_add && (segs == 1 || out->seg_stride == (ptrdiff_t)len)) {
+  if (segs == 1 || (out->seg_stride == (ptrdiff_t)len &&
+                    (!out->post_add || out->post_add_seg_stride == (ptrdiff_t)len))) {
     len *= segs, segs = 1;
-    if (rows == 1 || out->row_stride == (ptrdiff_t)len)
+    if (rows == 1 || (out->row_stride == (ptrdiff_t)len &&
+                      (!out->post_add || out->post_add_row_stride == (ptrdiff_t)len)))
       len *= rows, rows = 1;
   }
   const void *v = staged->x;
@@ -106,6 +126,9 @@ void fn_scatter_runs(fastnorm_dtype working, const fn_runs *staged,
       const fn_output o = fn_output_at(working, out, r, seg, 0);
       fn_scatter s = sink->scatter;
       s.post_add = o.post_add;
+      s.ahead_element = out->ahead_element;
+      s.ahead = at_or_null(out->ahead, out->ahead_element,
+                           (ptrdiff_t)((r * segs + seg) * len));
       sink->kernels->scatter(&s, v, len, o.y, out->stream);
       v = fn_element(working, v, (ptrdiff_t)len);
     }

@@ -11,13 +11,14 @@
 
 #include "kernels.h"
 
-#define FN_STAGE_BYTES 32768
+#define FN_STAGE_BYTES 65536
 typedef union fn_stage {
   _Alignas(64) float f32[FN_STAGE_BYTES / 4];
   double f64[FN_STAGE_BYTES / 8];
 } fn_stage;
 
-/* How many elements of the working type it holds. */
+/* How many elements of the working type it holds; half of it fits the first-level cache,
+ * and is what blocks of several runs or rows are made of. */
 size_t fn_stage_elements(fastnorm_dtype working);
 
 /* How x is read. Pointers of what is added are those of row 0, element 0. */
@@ -27,14 +28,17 @@ typedef struct fn_source {
   size_t element; /* bytes, of x */
   size_t residual_element, residual_bias_element;
   ptrdiff_t residual_stride, residual_out_stride; /* elements from row to row */
+  /* not 0: element i of a run of one segment is at i % piece of piece number i / piece */
+  size_t piece;
+  ptrdiff_t piece_stride;
 } fn_source;
 
 /* Runs that fit the stage as runs in it, packed. `last`: residual_out is written. */
 fn_runs fn_gather_runs(fastnorm_dtype working, const fn_runs *g, bool last,
-                       fn_stage *stage);
+                       void *stage);
 
 /* The same for rows of a table: packed, with the same columns. */
-fn_table fn_gather_table(fastnorm_dtype working, const fn_table *t, fn_stage *stage);
+fn_table fn_gather_table(fastnorm_dtype working, const fn_table *t, void *stage);
 
 /* How y is written. */
 typedef struct fn_sink {
@@ -53,6 +57,8 @@ typedef struct fn_output {
   ptrdiff_t post_add_row_stride, post_add_seg_stride;
   const fn_sink *sink;
   bool stream;
+  const void *ahead; /* NULL, or what will be read next: see fn_scatter */
+  size_t ahead_element;
 } fn_output;
 
 /* The output that begins at this run, segment and element of it. */
@@ -60,7 +66,7 @@ fn_output fn_output_at(fastnorm_dtype working, const fn_output *out, size_t row,
                        size_t seg, size_t i);
 
 /* The stage as an output of rows of segs * len, packed. */
-fn_output fn_stage_output(fn_stage *stage, const fn_runs *g);
+fn_output fn_stage_output(void *stage, const fn_runs *g);
 
 /* Staged runs, or the rows of a staged table, go to the output, which has a sink. */
 void fn_scatter_runs(fastnorm_dtype working, const fn_runs *staged,

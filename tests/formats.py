@@ -26,11 +26,13 @@ _BITS = {"float16": (11, -14), "bfloat16": (8, -126), "float32": (24, -126)}
 
 
 def dtype_named(name: str) -> np.dtype[Any]:
+    kind: Any = name
     if name == "bfloat16":
         import ml_dtypes
 
-        return np.dtype(ml_dtypes.bfloat16)
-    return np.dtype(name)
+        kind = ml_dtypes.bfloat16
+    found: np.dtype[Any] = np.dtype(kind)
+    return found
 
 
 def wide(x: NDArray[Any]) -> NDArray[np.float64]:
@@ -44,7 +46,8 @@ def half_ulp(exact: ArrayLike, name: str) -> NDArray[np.float64]:
     """Half the distance of neighbours in the type, around these numbers."""
     bits, least = _BITS[name]
     _, exponent = np.frexp(np.asarray(exact, np.float64))
-    return np.ldexp(0.5, np.maximum(exponent, least + 1) - bits)
+    half: NDArray[np.float64] = np.ldexp(0.5, np.maximum(exponent, least + 1) - bits)
+    return half
 
 
 def assert_rounded(
@@ -52,7 +55,7 @@ def assert_rounded(
 ) -> None:
     """That y is a value within `bound` of the exact one, rounded to nearest.
 
-    The bound is relative to max(1, |exact|, size); `size` is that of the terms of a sum.
+    The bound is relative to max(1, |exact|, size), `size` that of the terms of a sum.
     """
     exact = np.asarray(exact, np.float64)
     near = bound * np.maximum(np.maximum(1.0, np.abs(exact)), size)
@@ -68,8 +71,10 @@ def some(shape: Any, name: str, seed: int = 0) -> NDArray[Any]:
     dtype = dtype_named(name)
     if name in BYTES:
         limits = np.iinfo(dtype)
-        return random.integers(limits.min, limits.max + 1, shape).astype(dtype)
-    return random.standard_normal(shape).astype(dtype)
+        numbers: Any = random.integers(limits.min, limits.max + 1, shape)
+    else:
+        numbers = random.standard_normal(shape)
+    return np.asarray(numbers.astype(dtype))
 
 
 def hostile_rows(n: int, name: str) -> dict[str, NDArray[Any]]:

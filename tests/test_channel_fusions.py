@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from channel_cases import FLOAT32, SHORT, case, every_axis, images, norms, plain_size
+from numpy.typing import NDArray
 from oracle import BOUND, error, random, same_bits
 
 import fastnorm
@@ -75,6 +76,22 @@ def test_post_add_in_other_layouts(norm: str) -> None:
         assert same_bits(call(fastnorm, x, post_add=other), wanted)
     inside = x.copy()
     assert same_bits(call(fastnorm, inside, post_add=last, out=inside), wanted)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_post_add_in_tables(training: bool) -> None:
+    x, post = random((33, 7), seed=1), random((33, 7), seed=2)
+    mean, var = random(7, seed=3), np.ones(7, np.float32)
+    wanted = reference.batch_norm(x, mean, var, training=training, post_add=post)
+    mean = random(7, seed=3)
+    for a in (x, np.asfortranarray(x)):
+        for b in (post, np.asfortranarray(post), np.repeat(post, 2, axis=1)[:, ::2]):
+            for out in (np.empty_like(x), np.asfortranarray(x)):
+                var[:] = 1
+                y = fastnorm.batch_norm(
+                    a, mean.copy(), var, training=training, post_add=b, out=out
+                )
+                assert error(y, wanted, 6) <= FLOAT32
 
 
 @norms
@@ -217,3 +234,41 @@ def test_empty_input(norm: str, shape: tuple[int, ...], given: str) -> None:
     )
     assert y.shape == shape
     assert y.dtype == (np.float32 if given == "uint8" else x.dtype)
+
+
+def overlapping(shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """A writable array whose elements share one memory, in part."""
+    room = np.full(int(np.prod(shape)) + 1, 9, np.float32)
+    strides = (4,) * len(shape)
+    return np.lib.stride_tricks.as_strided(room, shape, strides, writeable=True)
+
+
+@norms
+def test_elements_that_share_memory_are_refused(norm: str) -> None:
+    call, x, out = case(norm), images(1), overlapping((2, 12, 5, 7))
+    with pytest.raises(ValueError, match="norm: out has elements that share memory$"):
+        call(fastnorm, x, out=out)
+    assert np.all(out == 9)
+    if norm in ("batch training", "instance"):
+        one = np.full(1, 9, np.float32)
+        running = np.lib.stride_tricks.as_strided(one, (12,), (0,), writeable=True)
+        for name, other in (
+            ("running_mean", "running_var"), ("running_var", "running_mean"),
+        ):  # fmt: skip
+            with pytest.raises(ValueError, match=f"norm: {name} has elements that"):
+                call(fastnorm, x, **{name: running, other: np.ones(12, np.float32)})
+            assert np.all(running == 9)
+
+
+@norms
+def test_what_is_copied_is_still_seen_to_overlap(norm: str) -> None:
+    call, x, out = case(norm), images(1), images(1, seed=9)
+    kept = out.copy()
+    swapped = out.view(out.dtype.newbyteorder())
+    with pytest.raises(ValueError, match="norm: out overlaps post_add$"):
+        call(fastnorm, x, post_add=swapped, out=out)
+    with pytest.raises(ValueError, match="norm: out overlaps weight$"):
+        call(fastnorm, x, weight=swapped[0, 0].reshape(-1)[:12], out=out)
+    with pytest.raises(ValueError, match="norm: out overlaps input$"):
+        call(fastnorm, swapped, out=out)
+    assert same_bits(out, kept)

@@ -54,7 +54,9 @@ def working(name: str) -> str:
     return "float64" if name == "float64" else "float32"
 
 
-def assert_near(y: NDArray[Any], exact: Any, size: Any = 1.0, factor: float = 1) -> None:
+def assert_near(
+    y: NDArray[Any], exact: Any, size: Any = 1.0, factor: float = 1
+) -> None:
     if y.dtype == np.float64:
         assert error(y, exact, size) <= factor * BOUND[y.dtype]
     else:
@@ -68,7 +70,7 @@ def test_residual_is_the_norm_of_the_sum(function: str, name: str) -> None:
     for n in (1, 5, 16, 64, 100, 768, 4099, 20000):
         x, r = some((6, n), name, 1), some((6, n), name, 2)
         weight, bias = some(n, name, 3), some(n, working(name), 4)
-        given = {"residual": r, "residual_bias": bias}
+        given: dict[str, Any] = {"residual": r, "residual_bias": bias}
         total = np.empty_like(r)
         y, *stats = norm(
             function, x, n, weight, residual_out=total, return_stats=True, **given
@@ -93,9 +95,9 @@ def test_statistics_are_those_of_the_sum_before_it_is_rounded(name: str) -> None
     x, r = some((4, n), name, 1), some((4, n), "float16", 2) * np.float16(1e-3)
     total = np.empty_like(r)
     y = fastnorm.layer_norm(x, n, residual=r, residual_out=total)
-    exact = reference.layer_norm(x, n, residual=r)
+    exact: Any = reference.layer_norm(x, n, residual=r)
     assert_rounded(y, exact)
-    of_rounded = reference.layer_norm(total, n)
+    of_rounded: Any = reference.layer_norm(total, n)
     if name == "float32":
         assert np.abs(of_rounded - exact).max() > 1e-5 > np.abs(y - exact).max()
 
@@ -118,7 +120,7 @@ def test_the_residual_stream_in_place(name: str) -> None:
 def test_residuals_of_other_dtypes(name: str, residual: str) -> None:
     n = 90
     x, r = some((5, n), name, 1), some((5, n), residual, 2)
-    given = {"in_scale": 0.02} if name == "int8" else {}
+    given: dict[str, Any] = {"in_scale": 0.02} if name == "int8" else {}
     total = np.empty_like(r)
     y = fastnorm.layer_norm(x, n, residual=r, residual_out=total, **given)
     assert total.dtype == r.dtype
@@ -161,7 +163,10 @@ def at_ends(activation: Any, dtype: str) -> tuple[NDArray[Any], NDArray[Any]]:
     top, tiny = float(np.finfo(dtype).max), float(np.finfo(dtype).smallest_subnormal)
     v = [np.nan, np.inf, -np.inf, top, -top, 1e30, -1e30, 90, -90, 20, -20, tiny]
     x = np.array([[*v, -tiny, 0.0, -0.0, 1e-20, -1e-20]], dtype)
-    stored = {"mean": np.zeros((1, 1), dtype), "var": np.ones((1, 1), dtype)}
+    stored: dict[str, Any] = {
+        "mean": np.zeros((1, 1), dtype),
+        "var": np.ones((1, 1), dtype),
+    }
     y = fastnorm.layer_norm(x, x.size, eps=0.0, activation=activation, **stored)
     return x[0], y[0]
 
@@ -173,8 +178,8 @@ def test_activations_at_the_ends_of_the_range(activation: Any, dtype: str) -> No
     name = activation if isinstance(activation, str) else activation[0]
     assert np.isnan(y[0])
     assert not np.any(np.isnan(y[3:]))
-    limit = {"sigmoid": 1, "tanh": 1, "relu6": 6}.get(name, np.inf)
-    low = {"sigmoid": 0, "tanh": -1}.get(name, 0)
+    limit: Any = {"sigmoid": 1, "tanh": 1, "relu6": 6}.get(name, np.inf)
+    low: Any = {"sigmoid": 0, "tanh": -1}.get(name, 0)
     if name == "clamp":
         low, limit = activation[1:]
     if name == "leaky_relu":
@@ -182,7 +187,8 @@ def test_activations_at_the_ends_of_the_range(activation: Any, dtype: str) -> No
         low = -np.inf if alpha > 0 else (np.inf if alpha < 0 else 0)
     assert y[1] == limit and y[2] == low
     finite = x[3:].astype(np.float64)
-    exact = reference.activate(finite, activation).astype(np.float64)
+    with np.errstate(over="ignore"):
+        exact = reference.activate(finite, activation).astype(np.float64)
     inside = np.abs(exact) < np.finfo(dtype).max
     bound = 4e-7 if dtype == "float32" else 1e-15
     scale = np.maximum(np.abs(exact[inside]), 1)
@@ -207,9 +213,7 @@ def test_post_add_of_a_middle_axis(name: str) -> None:
     x, a = some((3, 40, 21), name, 1), some((3, 40, 21), name, 2)
     weight = some(40, working(name), 3)
     y = fastnorm.layer_norm(x, None, weight, axis=1, post_add=a, activation="tanh")
-    exact = reference.layer_norm(
-        x, None, weight, axis=1, post_add=a, activation="tanh"
-    )
+    exact = reference.layer_norm(x, None, weight, axis=1, post_add=a, activation="tanh")
     size = 1 + np.abs(wide(a)) + np.abs(reference.layer_norm(x, None, weight, axis=1))
     assert_near(y, exact, size, 3)
 
@@ -224,7 +228,7 @@ def test_hostile_residuals(name: str) -> None:
         y = fastnorm.layer_norm(x, n, residual=r, activation="gelu")
         with np.errstate(over="ignore"):
             total = x.astype(np.float32) + r.astype(np.float32)
-        exact = reference.layer_norm(total, n, activation="gelu")
+        exact: Any = reference.layer_norm(total, n, activation="gelu")
         fine = np.isfinite(exact).all(axis=1)
         assert fine.sum() >= len(rows) - 3
         size = 1 + np.abs(reference.layer_norm(total, n))
@@ -253,8 +257,8 @@ def test_companions_of_every_layout(name: str) -> None:
     for layout, a in every_layout((4, 50), name).items():
         packed = np.array(a, order="C")
         for key in ("residual", "post_add"):
-            right = fastnorm.layer_norm(x, 50, **{key: packed})
-            assert same_bits(fastnorm.layer_norm(x, 50, **{key: a}), right), layout
+            right = norm("layer_norm", x, 50, **{key: packed})
+            assert same_bits(norm("layer_norm", x, 50, **{key: a}), right), layout
         if layout in ("broadcast", "read-only"):
             continue
         total = np.empty_like(packed)
@@ -266,7 +270,7 @@ def test_companions_of_every_layout(name: str) -> None:
 
 def test_lists_are_taken_as_float32() -> None:
     x = some((2, 3), "float16")
-    r = [[1, 2, 3], [4, 5, 6.5]]
+    r = [[1.0, 2.0, 3.0], [4.0, 5.0, 6.5]]
     y = fastnorm.layer_norm(x, 3, [1, 2, 3], residual=r, post_add=r)
     array = np.array(r, np.float32)
     right = fastnorm.layer_norm(
@@ -283,159 +287,6 @@ def test_interleaved_arrays_do_not_overlap() -> None:
     fastnorm.layer_norm(x, 8, residual=r, residual_out=total, out=out)
     assert same_bits(np.ascontiguousarray(out), right)
     assert same_bits(np.ascontiguousarray(total), right_total)
-
-
-X, N = np.arange(12, dtype=np.float32).reshape(3, 4), 4
-R = np.ones((3, 4), np.float32)
-F = np.ones((3, 4))
-COLUMN = np.ones((3, 1), np.float32)
-
-
-def read_only() -> NDArray[Any]:
-    a = R.copy()
-    a.flags.writeable = False
-    return a
-
-
-REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
-    ({"residual": R[:2]}, ValueError, "residual has shape (2, 4), input's (3, 4) is"),
-    ({"residual": F}, TypeError, "residual has dtype float64, float32 or a 16-bit"),
-    ({"residual": X.astype("i1")}, TypeError, "residual has dtype int8, float32 or a"),
-    ({"residual_out": R}, ValueError, "residual_out needs residual"),
-    ({"residual_bias": R[0]}, ValueError, "residual_bias needs residual"),
-    (
-        {"residual": R, "residual_bias": R[0, :3]},
-        ValueError,
-        "residual_bias has 3 values, normalized_shape needs 4",
-    ),
-    (
-        {"residual": R, "residual_out": F},
-        TypeError,
-        "residual_out has dtype float64, residual's float32 is needed",
-    ),
-    (
-        {"residual": R, "residual_out": R[:2].copy()},
-        ValueError,
-        "residual_out has shape (2, 4), input's (3, 4) is needed",
-    ),
-    ({"residual": R, "residual_out": read_only()}, ValueError, "_out is read-only"),
-    ({"residual": R, "residual_out": X}, ValueError, "residual_out overlaps input"),
-    ({"residual": R, "out": R}, ValueError, "out overlaps residual"),
-    (
-        {"residual": X.copy(), "residual_out": R, "out": R},
-        ValueError,
-        "out overlaps residual_out",
-    ),
-    (
-        {"residual": F[:, ::-1].astype("f4")[:, ::-1], "residual_out": [0.0]},
-        TypeError,
-        "residual_out is list, an ndarray, a buffer or a DLPack object is needed",
-    ),
-    ({"post_add": R[0]}, ValueError, "post_add has shape (4,), input's (3, 4) is"),
-    ({"post_add": F}, TypeError, "post_add has dtype float64, float32 or a 16-bit"),
-    ({"post_add": R, "out": R}, ValueError, "out overlaps post_add"),
-    ({"activation": "swish"}, ValueError, "activation is 'swish', not one of relu, "),
-    ({"activation": 3}, TypeError, "activation is int, a name or a tuple of"),
-    ({"activation": ()}, TypeError, "activation is tuple, a name or a tuple of"),
-    ({"activation": "clamp"}, ValueError, "'clamp' takes two numbers, low and high"),
-    ({"activation": ("relu", 1)}, ValueError, "activation 'relu' takes no numbers"),
-    ({"activation": ("clamp", 2, 1)}, ValueError, "clamp from 2.0 to 1.0, low <= high"),
-    ({"activation": ("clamp", np.nan, 1)}, ValueError, "clamp from nan to 1.0"),
-    ({"activation": ("clamp", "0", 1)}, TypeError, "activation's low is str, a real"),
-    (
-        {"activation": ("leaky_relu", np.inf)},
-        ValueError,
-        "activation's slope is inf, a finite number is needed",
-    ),
-    ({"out_dtype": np.float64}, TypeError, "out_dtype is float64, which float32 input"),
-    ({"out_dtype": int}, TypeError, "out_dtype is int64, not one of float32,"),
-    ({"out_dtype": "halves"}, TypeError, "out_dtype is 'halves', not one of flo"),
-    ({"out_dtype": ">f4"}, TypeError, "out_dtype is >f4, not one of"),
-    (
-        {"out_dtype": np.float16, "out": X.copy()},
-        TypeError,
-        "out has dtype float32, the result's float16 is needed",
-    ),
-    ({"in_scale": 2.0}, ValueError, "in_scale and in_zero_point are for int8 and"),
-    ({"out_zero_point": 2}, ValueError, "out_scale and out_zero_point are for int8"),
-    (
-        {"out_dtype": "int8", "out_scale": 0.0},
-        ValueError,
-        "out_scale is 0.0, a positive finite number is needed",
-    ),
-    ({"out_dtype": "int8", "out_scale": -1}, ValueError, "out_scale is -1, a positive"),
-    ({"out_dtype": "int8", "out_scale": 1e-45}, ValueError, "out_scale is 1e-45, a po"),
-    ({"out_dtype": "int8", "out_scale": np.nan}, ValueError, "out_scale is nan, a pos"),
-    ({"out_dtype": "int8", "out_scale": "1"}, TypeError, "out_scale is str, a real nu"),
-    (
-        {"out_dtype": "int8", "out_scale": 1, "out_zero_point": 128},
-        ValueError,
-        "out_zero_point is 128, int8 needs -128 to 127",
-    ),
-    (
-        {"out_dtype": "uint8", "out_zero_point": -1},
-        ValueError,
-        "out_zero_point is -1, uint8 needs 0 to 255",
-    ),
-    (
-        {"out_dtype": "uint8", "out_zero_point": 1.0},
-        TypeError,
-        "out_zero_point is float, an integer is needed",
-    ),
-]
-REFUSED_BY_LAYER_NORM: list[tuple[dict[str, Any], type[Exception], str]] = [
-    ({"mean": COLUMN}, ValueError, "mean and var must come together"),
-    ({"mean": COLUMN, "var": R}, ValueError, "var has shape (3, 4), (3, 1) is needed"),
-    ({"mean": COLUMN, "var": COLUMN.astype("f8")}, TypeError, "var has dtype float64"),
-]
-REFUSED_BY_RMS_NORM: list[tuple[dict[str, Any], type[Exception], str]] = [
-    ({"mode": "llama"}, ValueError, "mode is 'llama', not one of plain, cast_before"),
-    ({"mode": None}, TypeError, "mode is NoneType, a str is needed"),
-]
-
-
-def assert_refused(
-    function: str, kwargs: dict[str, Any], error: type[Exception], text: str
-) -> None:
-    arrays = [a for a in (X, *kwargs.values()) if isinstance(a, np.ndarray)]
-    before = [a.tobytes() for a in arrays]
-    with pytest.raises(error) as raised:
-        norm(function, X, N, **kwargs)
-    assert type(raised.value) is error
-    message = str(raised.value)
-    assert message.startswith(f"{function}: ") and text in message, message
-    assert before == [a.tobytes() for a in arrays]
-
-
-@pytest.mark.parametrize("function", ["layer_norm", "rms_norm"])
-@pytest.mark.parametrize(("kwargs", "error", "text"), REFUSED)
-def test_what_is_refused(
-    function: str, kwargs: dict[str, Any], error: type[Exception], text: str
-) -> None:
-    assert_refused(function, kwargs, error, text)
-
-
-@pytest.mark.parametrize(("kwargs", "error", "text"), REFUSED_BY_LAYER_NORM)
-def test_what_layer_norm_refuses(
-    kwargs: dict[str, Any], error: type[Exception], text: str
-) -> None:
-    assert_refused("layer_norm", kwargs, error, text)
-
-
-@pytest.mark.parametrize(("kwargs", "error", "text"), REFUSED_BY_RMS_NORM)
-def test_what_rms_norm_refuses(
-    kwargs: dict[str, Any], error: type[Exception], text: str
-) -> None:
-    assert_refused("rms_norm", kwargs, error, text)
-
-
-def test_a_middle_axis_has_no_residual_and_no_dynamic_scale() -> None:
-    with pytest.raises(ValueError, match="^rms_norm: residual needs the last axes"):
-        fastnorm.rms_norm(X, None, axis=0, residual=R)
-    with pytest.raises(ValueError, match="^rms_norm: out_dtype int8 needs out_scale"):
-        fastnorm.rms_norm(X, None, axis=0, out_dtype="int8")
-    y = fastnorm.rms_norm(X, None, axis=0, out_dtype="int8", out_scale=0.01)
-    assert y.dtype == np.int8
 
 
 def test_nothing_is_copied_that_can_be_read_where_it_is() -> None:
@@ -462,6 +313,6 @@ def test_nothing_is_copied_that_can_be_read_where_it_is() -> None:
 
 @pytest.mark.parametrize("name", MIXING)
 def test_out_dtype_of_every_kind_of_name(name: str) -> None:
-    dtype = dtype_named(name)
+    x, dtype = some((3, 4), "float32"), dtype_named(name)
     for given in (dtype, dtype.type, name):
-        assert fastnorm.layer_norm(X, N, out_dtype=given).dtype == dtype
+        assert fastnorm.layer_norm(x, 4, out_dtype=given).dtype == dtype

@@ -48,14 +48,19 @@ def test_hostile_rows_are_within_the_bound(n: int, eps: float, dtype: str) -> No
 @pytest.mark.parametrize("name", [*HALVES, *BYTES])
 @pytest.mark.usefixtures("isa")
 def test_other_dtypes_are_rounded_once(name: str) -> None:
-    given = {"in_scale": 0.1, "in_zero_point": 3} if name in BYTES else {}
+    given: dict[str, Any] = (
+        {"in_scale": 0.1, "in_zero_point": 3} if name in BYTES else {}
+    )
     for n in (1, 5, 64, 100, 769, 20000):
         for key, row in hostile_rows(n, name).items():
             y, norm = fastnorm.l2_norm(row, return_norm=True, **given)
             exact, exact_norm = reference.l2_norm(row, return_norm=True, **given)
             assert norm.dtype == np.float32, key
             assert_rounded(y, exact)
-            np.testing.assert_allclose(norm, exact_norm, rtol=4e-7, atol=1e-40)
+            if exact_norm[0] < 3.4e38:
+                np.testing.assert_allclose(norm, exact_norm, rtol=4e-7, atol=1e-40)
+            else:
+                assert norm[0] == np.inf, key
 
 
 @pytest.mark.parametrize("name", [*HALVES, *BYTES])
@@ -71,7 +76,9 @@ def test_the_bits_are_those_of_the_widened_input(name: str) -> None:
 @pytest.mark.parametrize("out", [*MIXING, *BYTES])
 def test_results_of_other_dtypes(out: str) -> None:
     x = some((4, 100), "float32", 1)
-    quantized = {"out_scale": 0.002, "out_zero_point": 9} if out in BYTES else {}
+    quantized: dict[str, Any] = (
+        {"out_scale": 0.002, "out_zero_point": 9} if out in BYTES else {}
+    )
     y = fastnorm.l2_norm(x, out_dtype=out, **quantized)
     plain = fastnorm.l2_norm(x)
     if out in BYTES:
@@ -133,7 +140,7 @@ def test_several_axes_are_one_row(dtype: str) -> None:
     assert same_bits(y, fastnorm.l2_norm(x.reshape(20, 42)).reshape(x.shape))
     whole, length = fastnorm.l2_norm(x, (0, 1, 2, 3), return_norm=True)
     assert length.shape == (1, 1, 1, 1)
-    assert_close(np.sum(whole.astype("f8") ** 2, keepdims=True).astype(dtype), [1.0])
+    assert abs(np.sum(whole.astype("f8") ** 2) - 1) <= 2 * BOUND[x.dtype]
 
 
 @pytest.mark.parametrize("name", FLOATS)
@@ -187,7 +194,7 @@ REFUSED: list[tuple[str, dict[str, Any], type[Exception], str]] = [
     ("l2_norm", {"out_dtype": "int8"}, ValueError, "out_dtype int8 needs out_scale"),
     ("l2_norm", {"in_scale": 1}, ValueError, "in_scale and in_zero_point are for int8"),
     ("l2_norm", {"num_threads": 0}, ValueError, "num_threads is 0, at least 1"),
-    ("l2_norm", {"input": X.astype(int)}, TypeError, "input has dtype int64, not float"),
+    ("l2_norm", {"input": X.astype(int)}, TypeError, "input has dtype int64, not"),
 ]
 
 

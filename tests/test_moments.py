@@ -207,9 +207,7 @@ def test_denormals_are_flushed_only_when_asked(isa: str) -> None:
 def test_quantization_without_use_is_refused() -> None:
     x = np.zeros((2, 3), np.float32)
     for options in ({"in_scale": 2.0}, {"in_zero_point": 0}):
-        with pytest.raises(
-            ValueError, match="^moments: in_scale and in_zero_point"
-        ):
+        with pytest.raises(ValueError, match="^moments: in_scale and in_zero_point"):
             fastnorm.moments(x, **options)
     with pytest.raises(ValueError, match="^moments: in_scale is -1.0, a positive"):
         fastnorm.moments(x.astype("i1"), in_scale=-1.0)

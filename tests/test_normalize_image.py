@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 from typing import Any
@@ -238,6 +239,17 @@ def test_a_photograph() -> None:
     back = y * np.reshape(fastnorm.IMAGENET_STD, (3, 1, 1))
     back = (back + np.reshape(fastnorm.IMAGENET_MEAN, (3, 1, 1))) * 255
     np.testing.assert_array_equal(np.rint(back).transpose(1, 2, 0), photograph)
+
+
+def test_the_twin_has_the_same_signature() -> None:
+    twin = inspect.signature(reference.normalize_image)
+    compiled = inspect.signature(fastnorm.normalize_image)
+    assert list(twin.parameters) == list(compiled.parameters)
+    for name, parameter in twin.parameters.items():
+        other = compiled.parameters[name]
+        assert (parameter.kind, parameter.default) == (other.kind, other.default), name
+    assert fastnorm.IMAGENET_MEAN == (0.485, 0.456, 0.406)
+    assert fastnorm.IMAGENET_STD == (0.229, 0.224, 0.225)
 
 
 def test_the_documentation_runs(tmp_path: Path, monkeypatch: Any) -> None:

@@ -44,6 +44,9 @@ assert_type(
     NDArray[np.float32],
 )
 fastnorm.layer_norm([[1.0, 2.0]], 2, [1, 2])
+image = np.zeros((4, 5, 3), np.uint8)
+assert_type(fastnorm.normalize_image(image, "imagenet", 0.5), NDArray[np.float32])
+assert_type(fastnorm.normalize_image(d[:, None], [0, 1, 2]), NDArray[np.float64])
 assert_type(fastnorm.group_norm(x, 3, activation=("clamp", 0, 1)), NDArray[np.float32])
 assert_type(
     fastnorm.group_norm(d, 3, return_stats=True),

@@ -100,7 +100,7 @@ def main(
             "rounds": effort.rounds,
             "sample_seconds": effort.sample_seconds,
         }
-        cases = select_cases(case, quick)
+        cases = select_cases(case, quick, dtype)
         results = []
         with _progress(len(cases)) as advance:
             for result in run(cases, chosen, effort, threads=threads, dtype=dtype):

@@ -5,6 +5,7 @@ SPDX-License-Identifier: MIT
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import re
 from collections.abc import Mapping
@@ -17,7 +18,15 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 EPS = 1e-5
+L2_EPS = 1e-12
 MOMENTUM = 0.1
+GROUPS = 32
+INT8_SCALE = 0.1  # of the cases with a given scale: 127 steps hold every result
+
+# what exists for float32 runs only: the case itself says what the elements are
+_OWN_TYPES = ("layer_norm_16bit", "layer_norm_int8", "normalize_image")
+_ERROR_UNITS = {"layer_norm_16bit": "ulp", "layer_norm_int8": "step"}
+_SUBNORMAL = 1e-39  # times N(0,1): below the least normal float32, 1.2e-38
 
 
 @dataclass(frozen=True)
@@ -27,6 +36,7 @@ class Bars:
     copy: float | None = None  # at most this many times np.copyto
     microseconds: float | None = None  # at most this long in all
     over: Mapping[str, float] = field(default_factory=dict)  # times faster than these
+    plain: float | None = None  # at most this many times the case's plain one
 
 
 @dataclass(frozen=True)
@@ -37,6 +47,10 @@ class Case:
     "rows" (norm over the last axis), "NCHW", "NHWC", "columns" (moments over axis 0)
     or "flat" (moments of everything). `out` tells whether results go to an array that
     the caller keeps, or to a new one. `quick` rows are those of `--quick`.
+
+    `detail` is what `op` leaves open: an activation, a type, where a scale comes from.
+    `plain` is the case without it, which fastnorm runs in the same turns, so that the
+    time over that of the plain case can be told, and held to `bars.plain`.
     """
 
     op: str
@@ -45,6 +59,8 @@ class Case:
     out: bool
     bars: Bars = Bars()
     quick: bool = True
+    detail: str = ""
+    plain: Case | None = None
 
     @property
     def shape_text(self) -> str:
@@ -57,9 +73,20 @@ class Case:
     @property
     def name(self) -> str:
         """What `--case` is matched against, such as "layer_norm 1x768 rows out"."""
-        return (
-            f"{self.op} {self.shape_text} {self.layout} {'out' if self.out else 'new'}"
-        )
+        output = "out" if self.out else "new"
+        words = (self.op, self.shape_text, self.layout, output, self.detail)
+        return " ".join(word for word in words if word)
+
+    @property
+    def error_unit(self) -> str:
+        """The "ulp" or "step" of the stored type; "" where errors are relative."""
+        return _ERROR_UNITS.get(self.op, "")
+
+    def runs(self, dtype: str) -> bool:
+        """Whether there are such arrays in a run for this type, on this machine."""
+        if self.op in _OWN_TYPES and dtype != "float32":
+            return False
+        return self.detail != "bfloat16" or bool(importlib.util.find_spec("ml_dtypes"))
 
     @property
     def channel_axis(self) -> int:
@@ -76,7 +103,10 @@ class Case:
 
 @dataclass(frozen=True)
 class Data:
-    """The arrays of a case. Engines only read them; what they write is their own."""
+    """The arrays of a case. Engines only read them; what they write is their own.
+
+    `other` has the shape of `x`: the residual, or what is added after the norm.
+    """
 
     x: Array
     weight: Array
@@ -84,27 +114,50 @@ class Data:
     running_mean: Array
     running_var: Array
     threads: int
+    other: Array
 
-    def output(self) -> Array:
+    def output(self, dtype: str | None = None) -> Array:
         """A result array whose pages the system has already mapped."""
-        return np.full_like(self.x, 0.5)
+        return np.full_like(self.x, 1 if dtype == "int8" else 0.5, dtype)
 
 
 def make_data(case: Case, dtype: str, threads: int, x: Array | None = None) -> Data:
     """Standard normal input (or `x`), and parameters that are neither one nor zero."""
     rng = np.random.default_rng(20)
+    drawn = np.dtype(dtype).type
     kind = np.dtype(dtype)
-    if x is None:
-        x = rng.standard_normal(case.shape, dtype=kind.type)
+    if case.op == "layer_norm_16bit":
+        kind = _sixteen_bits(case.detail)
+    if x is None and case.op == "normalize_image":
+        x = rng.integers(0, 256, case.shape, np.uint8)
+    elif x is None:
+        x = rng.standard_normal(case.shape, drawn).astype(kind, copy=False)
+        if case.op == "layer_norm_subnormal":
+            x *= drawn(_SUBNORMAL)
     channels = case.channels
+    weight = rng.uniform(0.5, 1.5, channels)
+    bias = rng.standard_normal(channels, drawn)
+    running_mean = rng.standard_normal(channels, drawn)
+    running_var = rng.uniform(0.5, 1.5, channels)
+    two = "residual" in case.op or "_add_" in case.op
     return Data(
         x=x,
-        weight=rng.uniform(0.5, 1.5, channels).astype(kind),
-        bias=rng.standard_normal(channels, dtype=kind.type),
-        running_mean=rng.standard_normal(channels, dtype=kind.type),
-        running_var=rng.uniform(0.5, 1.5, channels).astype(kind),
+        weight=weight.astype(kind),
+        bias=bias.astype(kind),
+        running_mean=running_mean.astype(kind),
+        running_var=running_var.astype(kind),
         threads=threads,
+        other=rng.standard_normal(case.shape, drawn) if two else x,
     )
+
+
+def _sixteen_bits(name: Any) -> np.dtype[Any]:
+    if name == "bfloat16":
+        import ml_dtypes
+
+        name = ml_dtypes.bfloat16
+    kind: np.dtype[Any] = np.dtype(name)
+    return kind
 
 
 def _pair(
@@ -127,14 +180,37 @@ def _pair(
 
 
 def _images(
-    op: str, shape: tuple[int, int, int, int], first: float, last: float
+    op: str,
+    shape: tuple[int, int, int, int],
+    first: float,
+    last: float,
+    quick: bool = True,
 ) -> list[Case]:
     n, c, h, w = shape
     return [
-        *_pair(op, shape, "NCHW", first),
-        *_pair(op, (n, h, w, c), "NHWC", last),
+        *_pair(op, shape, "NCHW", first, quick=quick),
+        *_pair(op, (n, h, w, c), "NHWC", last, quick=quick),
     ]
 
+
+def _residual(op: str, shape: tuple[int, ...]) -> Case:
+    bars = Bars(1.25)
+    return Case(f"{op}_residual", shape, "rows", True, bars, shape != (2048, 4096))
+
+
+def _beside(
+    op: str, plain: Case, most: float | None, detail: str, quick: bool = True
+) -> Case:
+    """A case that is held to the time of another one, on the same shape."""
+    return Case(
+        op, plain.shape, plain.layout, True, Bars(plain=most), quick, detail, plain
+    )
+
+
+_LARGE = Case("layer_norm", (2048, 4096), "rows", True)
+_MIDDLE = Case("layer_norm", (512, 1024), "rows", True)
+_RESIDUAL = ((128, 768), (512, 1024), (2048, 4096))
+_IMAGE = Bars(1.3, over={"numpy": 12.0, "opencv": 3.0})
 
 CASES: tuple[Case, ...] = (
     *_pair(
@@ -154,7 +230,18 @@ CASES: tuple[Case, ...] = (
     *_pair("rms_norm", (1, 768), "rows", None),
     *_pair("rms_norm", (128, 768), "rows", 1.8),
     *_pair("rms_norm", (512, 1024), "rows", 1.2),
-    *_pair("rms_norm", (2048, 4096), "rows", 1.2),
+    *_pair("rms_norm", (2048, 4096), "rows", 1.2, quick=False),
+    *(_residual(op, shape) for op in ("layer_norm", "rms_norm") for shape in _RESIDUAL),
+    _beside("layer_norm_16bit", _LARGE, 0.65, "bfloat16"),
+    _beside("layer_norm_16bit", _LARGE, 0.65, "float16", quick=False),
+    _beside("layer_norm_int8", _LARGE, 0.85, "dynamic"),
+    _beside("layer_norm_int8", _LARGE, 0.85, "given", quick=False),
+    *(
+        _beside("layer_norm_activation", _MIDDLE, 1.5, name, name in ("gelu", "silu"))
+        for name in ("relu", "gelu", "gelu_tanh", "silu")
+    ),
+    _beside("layer_norm_subnormal", _LARGE, None, "kept", quick=False),
+    _beside("layer_norm_subnormal", _LARGE, None, "flushed"),
     *_images("batch_norm", (8, 64, 56, 56), 1.15, 1.15),
     *_images("batch_norm", (32, 256, 14, 14), 1.15, 1.15),
     *_images("batch_norm", (1, 2048, 7, 7), 1.8, 1.8),
@@ -163,6 +250,16 @@ CASES: tuple[Case, ...] = (
     *_images("batch_norm_training", (32, 256, 14, 14), 1.4, 2.0),
     *_images("batch_norm_training", (1, 2048, 7, 7), 4.0, 4.0),
     *_images("batch_norm_training", (64, 3, 224, 224), 1.7, 2.0),
+    Case("batch_norm_add_relu", (32, 256, 14, 14), "NCHW", True),
+    Case("batch_norm_add_relu", (32, 14, 14, 256), "NHWC", True),
+    *_images("group_norm", (8, 64, 56, 56), 1.6, 1.6, quick=False),
+    *_images("group_norm", (32, 256, 14, 14), 1.6, 1.6),
+    *_images("instance_norm", (8, 64, 56, 56), 1.6, 1.6, quick=False),
+    *_images("instance_norm", (32, 256, 14, 14), 1.6, 1.6),
+    Case("normalize_image", (32, 224, 224, 3), "NHWC", True, _IMAGE, True, "to NCHW"),
+    Case("normalize_image", (32, 224, 224, 3), "NHWC", False, Bars(), False, "to NCHW"),
+    *_pair("l2_norm", (65536, 64), "rows", None),
+    *_pair("l2_norm", (2048, 4096), "rows", None, quick=False),
     Case("moments", (1_000_000, 64), "columns", False, quick=False),
     Case("moments", (100_000, 64), "columns", False),
     Case("moments", (1 << 24,), "flat", False),
@@ -179,23 +276,27 @@ def compiled(pattern: str) -> re.Pattern[str]:
         ) from None
 
 
-def select_cases(pattern: str | None, quick: bool) -> list[Case]:
+def select_cases(
+    pattern: str | None, quick: bool, dtype: str = "float32"
+) -> list[Case]:
     """The rows whose name the regular expression is found in, `None` for all.
 
-    A pattern looks at all rows, also those that `--quick` leaves out.
+    A pattern looks at all rows, also those that `--quick` leaves out. Rows that cannot
+    be had in `dtype`, or for want of ml_dtypes, are left out.
 
     Raises
     ------
     ValueError
-        If the pattern is not a regular expression, or nothing matches.
+        If the pattern is not a regular expression, or nothing is left.
     """
+    possible = [case for case in CASES if case.runs(dtype)]
     if pattern is None:
-        return [case for case in CASES if case.quick or not quick]
+        return [case for case in possible if case.quick or not quick]
     wanted = compiled(pattern)
-    chosen = [case for case in CASES if wanted.search(case.name)]
+    chosen = [case for case in possible if wanted.search(case.name)]
     if not chosen:
         raise ValueError(
-            f"bench: --case {pattern!r} matches none of the {len(CASES)} cases,"
-            f" which are named like {CASES[0].name!r}"
+            f"bench: --case {pattern!r} matches none of the {len(possible)} cases for"
+            f" {dtype}, which are named like {possible[0].name!r}"
         )
     return chosen

@@ -8,10 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
+
+import numpy as np
 
 import fastnorm
 
-from .cases import EPS, MOMENTUM, Array, Case, Data
+from .cases import EPS, GROUPS, INT8_SCALE, L2_EPS, MOMENTUM, Array, Case, Data
 from .engine import Engine, Job, pair
 
 
@@ -29,27 +32,49 @@ def _out(case: Case, data: Data) -> dict[str, Array]:
     return {"out": data.output()} if case.out else {}
 
 
-def _layer_norm(case: Case, data: Data) -> Job:
-    call = partial(
-        fastnorm.layer_norm,
-        data.x,
-        case.shape[1:],
-        data.weight,
-        data.bias,
-        EPS,
-        **_out(case, data),
+def _rows(case: Case, data: Data, **extras: Any) -> Any:
+    """layer_norm or rms_norm of the rows, with these further arguments."""
+    shape, out = case.shape[1:], _out(case, data) | extras
+    if case.op.startswith("rms_norm"):
+        return partial(fastnorm.rms_norm, data.x, shape, data.weight, EPS, **out)
+    return partial(
+        fastnorm.layer_norm, data.x, shape, data.weight, data.bias, EPS, **out
     )
-    return Job(call)
 
 
-def _rms_norm(case: Case, data: Data) -> Job:
-    out = _out(case, data)
-    return Job(
-        partial(fastnorm.rms_norm, data.x, case.shape[1:], data.weight, EPS, **out)
-    )
+def _plain(case: Case, data: Data) -> Job:
+    return Job(_rows(case, data))
+
+
+def _residual(case: Case, data: Data) -> Job:
+    total = data.output()
+    call = _rows(case, data, residual=data.other, residual_out=total)
+    return Job(call, lambda y: (y, total))
+
+
+def _int8(case: Case, data: Data) -> Job:
+    out = data.output("int8")
+    if case.detail == "given":
+        return Job(
+            _rows(case, data, out=out, out_dtype="int8", out_scale=INT8_SCALE),
+            lambda q: (q * np.float64(INT8_SCALE),),
+        )
+    call = _rows(case, data, out=out, out_dtype="int8")
+    return Job(call, lambda result: (result[0] * result[1].astype(np.float64),))
+
+
+def _activation(case: Case, data: Data) -> Job:
+    return Job(_rows(case, data, activation=case.detail))
+
+
+def _subnormal(case: Case, data: Data) -> Job:
+    return Job(_rows(case, data, flush_denormals=case.detail == "flushed"))
 
 
 def _batch_norm(case: Case, data: Data) -> Job:
+    extras: dict[str, Any] = {}
+    if case.op == "batch_norm_add_relu":
+        extras = {"post_add": data.other, "activation": "relu"}
     call = partial(
         fastnorm.batch_norm,
         data.x,
@@ -62,8 +87,49 @@ def _batch_norm(case: Case, data: Data) -> Job:
         EPS,
         channel_axis=case.channel_axis,
         **_out(case, data),
+        **extras,
     )
     return Job(call)
+
+
+def _group_norm(case: Case, data: Data) -> Job:
+    call = partial(
+        fastnorm.group_norm,
+        data.x,
+        GROUPS,
+        data.weight,
+        data.bias,
+        EPS,
+        channel_axis=case.channel_axis,
+        **_out(case, data),
+    )
+    return Job(call)
+
+
+def _instance_norm(case: Case, data: Data) -> Job:
+    call = partial(
+        fastnorm.instance_norm,
+        data.x,
+        weight=data.weight,
+        bias=data.bias,
+        eps=EPS,
+        channel_axis=case.channel_axis,
+        **_out(case, data),
+    )
+    return Job(call)
+
+
+def _l2_norm(case: Case, data: Data) -> Job:
+    return Job(partial(fastnorm.l2_norm, data.x, -1, L2_EPS, **_out(case, data)))
+
+
+def _normalize_image(case: Case, data: Data) -> Job:
+    call = partial(fastnorm.normalize_image, data.x, "imagenet", "imagenet")
+    if not case.out:
+        return Job(call)
+    n, height, width, channels = case.shape
+    out = np.full((n, channels, height, width), 0.5, np.float32)
+    return Job(partial(call, out=out))
 
 
 def _moments(case: Case, data: Data) -> Job:
@@ -75,10 +141,21 @@ FASTNORM = Engine(
     "fastnorm",
     (),
     {
-        "layer_norm": _layer_norm,
-        "rms_norm": _rms_norm,
+        "layer_norm": _plain,
+        "rms_norm": _plain,
+        "layer_norm_residual": _residual,
+        "rms_norm_residual": _residual,
+        "layer_norm_16bit": _plain,
+        "layer_norm_int8": _int8,
+        "layer_norm_activation": _activation,
+        "layer_norm_subnormal": _subnormal,
         "batch_norm": _batch_norm,
         "batch_norm_training": _batch_norm,
+        "batch_norm_add_relu": _batch_norm,
+        "group_norm": _group_norm,
+        "instance_norm": _instance_norm,
+        "l2_norm": _l2_norm,
+        "normalize_image": _normalize_image,
         "moments": _moments,
     },
     _session,

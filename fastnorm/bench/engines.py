@@ -8,13 +8,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .engine import Engine
+from .engine_albucore import ALBUCORE
 from .engine_fastnorm import FASTNORM
 from .engine_numpy import COPYTO, NUMPY
 from .engine_onnxruntime import ONNXRUNTIME
+from .engine_opencv import OPENCV
 from .engine_sklearn import SKLEARN
 from .engine_torch import TORCH
 
-ENGINES: tuple[Engine, ...] = (FASTNORM, NUMPY, TORCH, ONNXRUNTIME, SKLEARN)
+ENGINES: tuple[Engine, ...] = (
+    FASTNORM,
+    NUMPY,
+    TORCH,
+    ONNXRUNTIME,
+    SKLEARN,
+    OPENCV,
+    ALBUCORE,
+)
 
 ENGINE_NAMES = tuple(engine.name for engine in ENGINES)
 

@@ -27,7 +27,8 @@ from .cases import Case, make_data
 from .engine import Engine, Job
 from .engine_fastnorm import FASTNORM
 from .engines import FLOOR
-from .errors import exact_results, largest_error
+from .errors import largest_error
+from .exact import error_unit, exact_key, exact_results
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,9 @@ class Effort:
 
 FULL = Effort(rounds=21, sample_seconds=1e-3)
 QUICK = Effort(rounds=5, sample_seconds=2e-4)
+
+# the place of fastnorm's run of the plain case among the jobs of a case
+PLAIN = "plain"
 
 
 @dataclass
@@ -54,12 +58,16 @@ class Measurement:
 
 @dataclass
 class Result:
-    """What all engines did on one case. `speedups` are of fastnorm over each peer."""
+    """What all engines did on one case. `speedups` are of fastnorm over each peer.
+
+    `plain_ratio` is fastnorm's time over its time for the case's plain one.
+    """
 
     case: Case
     measurements: dict[str, Measurement]
     speedups: dict[str, float] = field(default_factory=dict)
     losses: list[str] = field(default_factory=list)
+    plain_ratio: float | None = None
 
 
 def run(
@@ -71,23 +79,29 @@ def run(
     dtype: str = "float32",
 ) -> Iterator[Result]:
     """Measure case after case. The engines keep their threads between two results."""
-    exact: tuple[Any, Any] = (None, None)
+    # some cases have the same exact results: kept until the last of them
+    chosen = list(cases)
+    keys = [exact_key(case) for case in chosen]
+    exact: dict[tuple[Any, ...], tuple[np.ndarray, ...]] = {}
     with sessions(engines, threads):
-        for case in cases:
+        for place, (case, key) in enumerate(zip(chosen, keys, strict=True)):
             data = make_data(case, dtype, threads)
             jobs = {FLOOR.name: FLOOR.prepare(case, data)}
+            if case.plain is not None:
+                plain_data = make_data(case.plain, dtype, threads)
+                jobs[PLAIN] = FASTNORM.prepare(case.plain, plain_data)
             jobs |= {engine.name: engine.prepare(case, data) for engine in engines}
-            # the allocating twin of a case follows it and has the same data
-            key = (case.op, case.shape, case.layout)
-            if key != exact[0]:
-                exact = (key, exact_results(case, data))
+            if key not in exact:
+                exact[key] = exact_results(case, data)
             yield measure(
                 case,
                 {name: job for name, job in jobs.items() if job is not None},
-                exact[1],
+                exact[key],
                 effort,
                 barred=threads == 1 and dtype == "float32",
             )
+            if key not in keys[place + 1 :]:
+                del exact[key]
 
 
 def sessions(engines: list[Engine], threads: int) -> ExitStack:
@@ -107,9 +121,13 @@ def measure(
     barred: bool = True,
 ) -> Result:
     """Time the jobs in turns and judge them; `barred` applies the case's bars."""
+    unit = error_unit(case, exact[0])
+    judged = [name for name in jobs if name != PLAIN]
     errors = {
-        name: None if name == FLOOR.name else largest_error(job.read(job.call()), exact)
-        for name, job in jobs.items()
+        name: None
+        if name == FLOOR.name
+        else largest_error(jobs[name].read(jobs[name].call()), exact, unit)
+        for name in judged
     }
     counts = {
         name: _calibrate(job.call, effort.sample_seconds) for name, job in jobs.items()
@@ -129,15 +147,17 @@ def measure(
                 median_us=float(np.median(column[name])) * 1e6,
                 copy_ratio=float(np.median(column[name] / copy)),
                 error=errors[name],
-                allocates=case.out and job.allocates,
+                allocates=case.out and jobs[name].allocates,
             )
-            for name, job in jobs.items()
+            for name in judged
         },
     )
     ours = column[FASTNORM.name]
+    if PLAIN in column:
+        result.plain_ratio = float(np.median(ours / column[PLAIN]))
     result.speedups = {
         name: float(np.median(column[name] / ours))
-        for name in column
+        for name in judged
         if name not in (FASTNORM.name, FLOOR.name)
     }
     result.losses = find_losses(result, barred)
@@ -155,6 +175,9 @@ def find_losses(result: Result, barred: bool) -> list[str]:
     bars = result.case.bars
     if barred and bars.copy is not None and ours.copy_ratio > bars.copy:
         losses.append(f"{ours.copy_ratio:.2f}x copyto, bar {bars.copy:g}x")
+    plain = result.plain_ratio
+    if barred and bars.plain is not None and plain is not None and plain > bars.plain:
+        losses.append(f"{plain:.2f}x the plain case, bar {bars.plain:g}x")
     if barred and bars.microseconds is not None and ours.median_us > bars.microseconds:
         losses.append(f"{ours.median_us:.2f} us, bar {bars.microseconds:g} us")
     if barred:

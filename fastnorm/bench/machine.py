@@ -12,7 +12,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-_PACKAGES = ("numpy", "torch", "onnxruntime", "scikit-learn")
+_PACKAGES = (
+    "numpy",
+    "torch",
+    "onnxruntime",
+    "scikit-learn",
+    "opencv-python",
+    "opencv-python-headless",
+    "albucore",
+)
 
 
 def describe() -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from .report import OP_TEXT, peers_of, ratio_text
 
-_COLORS = ("#1b6ca8", "#b0b0b0", "#d9822b", "#5a9e6f", "#8d6ab8", "#c05a7a")
+_COLORS = ("#1b6ca8", "#b0b0b0", "#d9822b", "#5a9e6f", "#8d6ab8", "#c05a7a", "#7a6a4f")
 _BAR_INCHES = 0.12
 _CASE_GAP_INCHES = 0.14
 _PANEL_INCHES = 0.75  # title and axis of one panel
@@ -37,9 +37,10 @@ def save_plot(document: dict[str, Any], path: str, foot: str) -> None:
     for case in document["cases"]:
         panel = panels.setdefault(case["op"], {True: [], False: []})
         panel[case["out"]].append(case)
-    per_case = len(engines) * _BAR_INCHES + _CASE_GAP_INCHES
     heights = [
-        _PANEL_INCHES + per_case * max(map(len, panel.values()))
+        _PANEL_INCHES
+        + max(map(len, panel.values()))
+        * (_most_bars(panel) * _BAR_INCHES + _CASE_GAP_INCHES)
         for panel in panels.values()
     ]
     figure = Figure(figsize=(13, sum(heights) + 0.8), layout="constrained")
@@ -62,6 +63,11 @@ def save_plot(document: dict[str, Any], path: str, foot: str) -> None:
         f"time / np.copyto (log axis, shorter is better)\n{foot}", fontsize=8
     )
     figure.savefig(path, dpi=110)
+
+
+def _most_bars(panel: dict[bool, list[dict[str, Any]]]) -> int:
+    """How many bars the case with the most has, without that of the copy."""
+    return max(len(case["engines"]) - 1 for cases in panel.values() for case in cases)
 
 
 def _color(name: str, engines: list[str]) -> str:
@@ -87,18 +93,16 @@ def _panel(
     span: tuple[float, float],
 ) -> None:
     left = span[0]
+    most = max(len(case["engines"]) - 1 for case in cases)
     for index, case in enumerate(cases):
         present = [name for name in engines if name in case["engines"]]
         for place, name in enumerate(present):
             ratio = case["engines"][name]["copy_ratio"]
-            height = 0.85 / len(engines)
+            height = 0.85 / most
             y = index + height * (place + 0.5 - len(present) / 2)
             axes.barh(y, ratio - left, height, left, color=_color(name, engines))
             axes.text(ratio, y, f" {ratio_text(ratio)}", va="center", fontsize=6.5)
-    labels = [
-        case["shape_text"] + ("" if case["layout"] == "rows" else f"\n{case['layout']}")
-        for case in cases
-    ]
+    labels = [_label(case) for case in cases]
     axes.set_yticks(range(len(cases)), labels, fontsize=7)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter("{x:g}")
@@ -107,3 +111,9 @@ def _panel(
     axes.tick_params(axis="x", labelsize=7)
     axes.grid(axis="x", linewidth=0.3)
     axes.set_axisbelow(True)
+
+
+def _label(case: dict[str, Any]) -> str:
+    layout = "" if case["layout"] == "rows" else case["layout"]
+    second = f"{layout} {case['detail']}".strip()
+    return "\n".join(line for line in (case["shape_text"], second) if line)

@@ -15,19 +15,42 @@ from .loop import Result
 OP_TEXT = {
     "layer_norm": "layer norm",
     "rms_norm": "RMS norm",
+    "layer_norm_residual": "layer norm of a sum",
+    "rms_norm_residual": "RMS norm of a sum",
+    "layer_norm_16bit": "layer norm, 16-bit",
+    "layer_norm_int8": "layer norm to int8",
+    "layer_norm_activation": "layer norm, activation",
+    "layer_norm_subnormal": "layer norm of subnormals",
     "batch_norm": "batch norm",
     "batch_norm_training": "batch norm, training",
+    "batch_norm_add_relu": "batch norm, sum, ReLU",
+    "group_norm": "group norm",
+    "instance_norm": "instance norm",
+    "normalize_image": "images",
+    "l2_norm": "L2 norm",
     "moments": "mean and variance",
 }
 _SHORT = {
     "layer_norm": "LN",
     "rms_norm": "RMS",
+    "layer_norm_residual": "LN sum",
+    "rms_norm_residual": "RMS sum",
+    "layer_norm_16bit": "LN",
+    "layer_norm_int8": "LN int8",
+    "layer_norm_activation": "LN",
+    "layer_norm_subnormal": "LN tiny",
     "batch_norm": "BN",
     "batch_norm_training": "BN train",
+    "batch_norm_add_relu": "BN+ReLU",
+    "group_norm": "GN",
+    "instance_norm": "IN",
+    "normalize_image": "image",
+    "l2_norm": "L2",
     "moments": "moments",
 }
-_LEAST_WIDTH = 120  # what the table needs; a narrower terminal wraps its lines
+_LEAST_WIDTH = 152  # what the table needs; a narrower terminal wraps its lines
 _OURS, _FLOOR = "fastnorm", "copyto"
+_SELDOM = 0.2  # peers in a smaller part of the cases than this share a column
 
 
 def timing_document(
@@ -47,6 +70,7 @@ def _case_document(result: Result) -> dict[str, Any]:
     bars = {
         "copy": case.bars.copy,
         "microseconds": case.bars.microseconds,
+        "plain": case.bars.plain,
         "over": dict(case.bars.over),
     }
     return {
@@ -56,6 +80,10 @@ def _case_document(result: Result) -> dict[str, Any]:
         "shape_text": case.shape_text,
         "layout": case.layout,
         "out": case.out,
+        "detail": case.detail,
+        "plain": case.plain.name if case.plain else None,
+        "plain_ratio": result.plain_ratio,
+        "error_unit": case.error_unit,
         "bars": {name: bar for name, bar in bars.items() if bar},
         "engines": {
             name: {
@@ -101,14 +129,25 @@ def time_text(microseconds: float) -> str:
     return f"{microseconds:.{1 if microseconds >= 10 else 2}f}"
 
 
-def error_text(error: float | str | None) -> str:
+def error_text(error: float | str | None, unit: str = "") -> str:
     """Two digits, "0" for exact, "not finite" where that is what came out."""
     if error is None:
         return ""
     value = float(error)
-    if value == 0:
-        return "0"
-    return f"{value:.1e}" if math.isfinite(value) else "not finite"
+    if not math.isfinite(value):
+        return "not finite"
+    if unit:
+        return f"{value:.2f} {unit}"
+    return f"{value:.1e}" if value else "0"
+
+
+def plain_text(document: dict[str, Any]) -> str:
+    """The ratio to the plain case, and its bar, such as "0.61 (0.65)"; often none."""
+    ratio = document.get("plain_ratio")
+    if ratio is None:
+        return ""
+    bar = document["bars"].get("plain")
+    return ratio_text(ratio) + (f" ({bar:g})" if bar else "")
 
 
 def speedup_text(document: dict[str, Any], peer: str) -> str:
@@ -125,12 +164,22 @@ def ratio_text(ratio: float) -> str:
     return f"{ratio:.2f}" if ratio < 10 else f"{ratio:.1f}"
 
 
+def others_text(document: dict[str, Any], peers: Sequence[str]) -> list[str]:
+    """How many times faster than each of those a case is, with their names."""
+    texts = [(peer, speedup_text(document, peer)) for peer in peers]
+    return [f"{peer} {text}" for peer, text in texts if text]
+
+
 def shape_label(document: dict[str, Any]) -> str:
     """The shape, the layout unless that is plain rows, and "new" if it allocates."""
-    shape: str = document["shape_text"]
-    layout = "" if document["layout"] == "rows" else f" {document['layout']}"
-    new = "" if document["out"] or document["op"] == "moments" else " new"
-    return shape + layout + new
+    words = [document["shape_text"]]
+    if document["layout"] != "rows":
+        words.append(document["layout"])
+    if document.get("detail"):
+        words.append(document["detail"])
+    if not document["out"] and document["op"] != "moments":
+        words.append("new")
+    return " ".join(words)
 
 
 def peers_of(document: dict[str, Any]) -> list[str]:
@@ -139,6 +188,17 @@ def peers_of(document: dict[str, Any]) -> list[str]:
     for case in document["cases"]:
         names |= dict.fromkeys(case["engines"])
     return [name for name in names if name not in (_OURS, _FLOOR)]
+
+
+def columns_of(document: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """The peers, in the same order: with a column of their own, and without one."""
+    cases = document["cases"]
+    own: list[str] = []
+    others: list[str] = []
+    for peer in peers_of(document):
+        part = sum(peer in case["engines"] for case in cases) / len(cases)
+        (others if part < _SELDOM else own).append(peer)
+    return own, others
 
 
 def _console() -> Any:
@@ -162,11 +222,11 @@ def _table(title: str, labels: Sequence[str], figures: Sequence[str]) -> Any:
 
 def print_timings(document: dict[str, Any], foot: str) -> None:
     """The table on stdout, and every loss in a sentence below it."""
-    peers = peers_of(document)
+    peers, others = columns_of(document)
     table = _table(
         "fastnorm: time, ratio to np.copyto (bar), speed-up over each peer",
         ("work", "shape"),
-        ("us", "x copyto", *peers, "error", ""),
+        ("us", "x copyto", "x plain", *peers, *_others(others), "error", ""),
     )
     previous = None
     for case in document["cases"]:
@@ -180,15 +240,20 @@ def print_timings(document: dict[str, Any], foot: str) -> None:
             shape_label(case),
             time_text(ours["median_us"]),
             ratio_text(ours["copy_ratio"]) + bar,
+            plain_text(case),
             *(speedup_text(case, peer) for peer in peers),
-            error_text(ours["error"]),
+            *("\n".join(others_text(case, others)) for _ in _others(others)),
+            error_text(ours["error"], case["error_unit"]),
             "LOSS" if case["losses"] else "",
             style="red" if case["losses"] else None,
         )
     console = _console()
     console.print(table)
     console.print(foot, markup=False, highlight=False)
-    console.print("LN, RMS, BN: into out=, but for those marked new", highlight=False)
+    console.print("into out=, but for moments and those marked new", highlight=False)
+    if any(case["plain"] for case in document["cases"]):
+        line = "x plain: time over that of layer norm of the shape in plain float32"
+        console.print(line, highlight=False)
     if any(m["allocates"] for c in document["cases"] for m in c["engines"].values()):
         console.print("* makes a new array, for want of an out=")
     lost = [case for case in document["cases"] if case["losses"]]
@@ -196,6 +261,11 @@ def print_timings(document: dict[str, Any], foot: str) -> None:
     for case in lost:
         line = f"  LOSS {case['name']}: {'; '.join(case['losses'])}"
         console.print(line, soft_wrap=True, highlight=False)
+
+
+def _others(peers: Sequence[str]) -> list[str]:
+    """The heading of the column that peers share, if there are any."""
+    return ["others"] if peers else []
 
 
 def print_accuracy(document: dict[str, Any], foot: str) -> None:

@@ -90,6 +90,8 @@ def dequantize(
 ) -> NDArray[np.float64]:
     """The numbers that 8-bit elements stand for: ``(q - zero_point) * scale``.
 
+    Rounded to float32, as every library that dequantizes has it.
+
     Parameters
     ----------
     q : array_like of int8 or uint8
@@ -103,7 +105,8 @@ def dequantize(
         raise TypeError(f"dequantize: q has dtype {elements.dtype}, not int8 or uint8")
     zero = checked_zero_point("dequantize", "zero_point", zero_point, elements.dtype)
     factor = checked_scale("dequantize", "scale", scale)
-    return np.asarray((elements.astype(wide) - zero) * factor, np.float64)
+    numbers = round_to((elements.astype(wide) - zero) * factor, np.float32)
+    return np.asarray(numbers, np.float64)
 
 
 def quantize(

@@ -266,6 +266,16 @@ FN_WORD f32_vec f32_pow2_eighths(f32_vec x) {
   return FN_EACH(f32, F);
 #undef F
 }
+FN_WORD f32_vec f32_lookup(const float *table, f32_vec x) {
+  const __m256 low = _mm256_loadu_ps(table), high = _mm256_loadu_ps(table + 8);
+#define F(r)                                                                           \
+  _mm256_blendv_ps(                                                                    \
+      _mm256_permutevar8x32_ps(low, _mm256_castps_si256(x.r)),                         \
+      _mm256_permutevar8x32_ps(high, _mm256_castps_si256(x.r)),                        \
+      _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(x.r), 28)))
+  return FN_EACH(f32, F);
+#undef F
+}
 FN_WORD f32_vec f32_max_magnitude(f32_vec x, f32_vec y) {
   const f32_vec z = f32_abs(y);
 #define F(r)                                                                           \

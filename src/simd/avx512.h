@@ -226,6 +226,12 @@ FN_WORD f32_vec f32_pow2_eighths(f32_vec x) {
   return FN_BOTH(f32, F);
 #undef F
 }
+FN_WORD f32_vec f32_lookup(const float *table, f32_vec x) {
+  const __m512 t = _mm512_loadu_ps(table);
+#define F(r) _mm512_permutexvar_ps(_mm512_castps_si512(x.r), t)
+  return FN_BOTH(f32, F);
+#undef F
+}
 FN_WORD f32_vec f32_max_magnitude(f32_vec x, f32_vec y) {
 #define F(r)                                                                           \
   _mm512_castsi512_ps(_mm512_max_epu32(_mm512_castps_si512(x.r),                       \

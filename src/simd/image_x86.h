@@ -3,8 +3,8 @@
  *
  * Bytes are shuffled within 128-bit halves: each half takes 16 pixels of its own. */
 
-/* Where bytes k, 3 + k, 6 + k, ... of 48 are, in three vectors of 16, for each k; -1 for
- * those in another vector. */
+/* Where bytes k, 3 + k, 6 + k, ... of 48 are, in three vectors of 16, for each k; -1
+ * for those in another vector. */
 static const int8_t split3_from[3][3][16] = {
     {{0, 3, 6, 9, 12, 15, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1},
      {-1, -1, -1, -1, -1, -1, 2, 5, 8, 11, 14, -1, -1, -1, -1, -1},

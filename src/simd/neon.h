@@ -195,22 +195,35 @@ FN_WORD f64_vec f64_pow2(f64_vec x) {
   f64_vec r;
   FN_EACH(vreinterpretq_f64_u64(vshlq_n_u64(vreinterpretq_u64_f64(x.v[k]), 52)));
 }
+/* The indices of the four bytes of lane j of a table: 4 * j + 0, 1, 2, 3. */
+FN_WORD uint8x16_t f32_bytes_of_lane(uint32x4_t bits, uint32_t lanes) {
+  const uint32x4_t j = vandq_u32(bits, vdupq_n_u32(lanes));
+  return vreinterpretq_u8_u32(
+      vmlaq_u32(vdupq_n_u32(0x03020100), j, vdupq_n_u32(0x04040404)));
+}
 FN_WORD float32x4_t f32_pow2_eighths_of(float32x4_t x) {
   static const uint32_t eighths[] = {FN_EIGHTHS};
   const uint8x16x2_t table = {{vreinterpretq_u8_u32(vld1q_u32(eighths)),
                                vreinterpretq_u8_u32(vld1q_u32(eighths + 4))}};
   const uint32x4_t bits = vreinterpretq_u32_f32(x);
-  const uint32x4_t lane = vandq_u32(bits, vdupq_n_u32(7));
-  /* The four bytes of lane j of the table: 4 * j + 0, 1, 2, 3. */
-  const uint32x4_t bytes =
-      vmlaq_u32(vdupq_n_u32(0x03020100), lane, vdupq_n_u32(0x04040404));
-  const uint8x16_t found = vqtbl2q_u8(table, vreinterpretq_u8_u32(bytes));
+  const uint8x16_t found = vqtbl2q_u8(table, f32_bytes_of_lane(bits, 7));
   return vreinterpretq_f32_u32(
       vaddq_u32(vreinterpretq_u32_u8(found), vshlq_n_u32(bits, 20)));
 }
 FN_WORD f32_vec f32_pow2_eighths(f32_vec x) {
   f32_vec r;
   FN_EACH(f32_pow2_eighths_of(x.v[k]));
+}
+FN_WORD float32x4_t f32_lookup_of(uint8x16x4_t table, float32x4_t x) {
+  return vreinterpretq_f32_u8(
+      vqtbl4q_u8(table, f32_bytes_of_lane(vreinterpretq_u32_f32(x), 15)));
+}
+FN_WORD f32_vec f32_lookup(const float *table, f32_vec x) {
+  uint8x16x4_t t;
+  f32_vec r;
+  for (int k = 0; k < 4; k++)
+    t.val[k] = vreinterpretq_u8_f32(vld1q_f32(table + 4 * k));
+  FN_EACH(f32_lookup_of(t, x.v[k]));
 }
 FN_WORD f32_vec f32_max_magnitude(f32_vec x, f32_vec y) {
   f32_vec r;

@@ -23,6 +23,7 @@
  *                             k): 2^k; and 0 for k = -127, Inf for k = 128 (-1023, 1024)
  *   pow2_eighths(t)           float only, for t = 1.5 * 2^20 + k, k a multiple of 1 / 8:
  *                             2^k, rounded; Inf for k = 128
+ *   lookup(table, t)          float only: entry number (low 4 bits of t) of 16
  *   max_magnitude(x, y)       the larger of x and |y|, NaN if there is one; x has no
  *                             sign
  *   store_folded(p, v)        lane i + lane (i + half), half a vec: first level of the
@@ -214,6 +215,10 @@ FN_WORD f32_vec f32_abs(f32_vec x) {
   FN_LANES(fabsf(x.v[i]));
 }
 
+FN_WORD f32_vec f32_lookup(const float *table, f32_vec x) {
+  f32_vec r;
+  FN_LANES(table[f32_bits(x.v[i]) & 15]);
+}
 FN_WORD f32_vec f32_pow2_eighths(f32_vec x) {
   static const uint32_t table[] = {FN_EIGHTHS};
   f32_vec r;

@@ -33,14 +33,58 @@ static const float FN_KERNEL(EXP)[] = {0x1.6a18c4p-10f, -0x1.123a08p-7f, 0x1.555
 #define LN2_LOW  -0x1.05c61p-29f
 /* The same for |r| <= ln(2) / 16: 0.5 * 2^-24 */
 static const float FN_KERNEL(EXP_SHORT)[] = {-0x1.55558ep-3f, 0x1.000878p-1f};
-/* erf(x / sqrt(2)) / 2 = x * P(x^2) / Q(x^2), |x| <= 5.4: 0.1 * 2^-24 absolute, and as
- * computed exactly 1 / 2 at 5.5 */
-static const float FN_KERNEL(ERF_P)[] = {0x1.91db3p-26f,  0x1.aac294p-18f,
-                                         0x1.587166p-13f, 0x1.30c46cp-8f,
-                                         0x1.115316p-5f,  0x1.98845p-2f};
-static const float FN_KERNEL(ERF_Q)[] = {0x1.46982p-20f,  0x1.2f8e78p-14f,
-                                         0x1.e734b6p-10f, 0x1.d0e2d8p-6f,
-                                         0x1.004e74p-2f,  1};
+/* a - gelu(a) in a - 0.375 * j, column j for the a nearest to 0.375 * j, and 0 from
+ * 14.5 * 0.375 on: 2^-26 absolute, and 6 * 2^-24 relative up to a = 3.5 */
+static const float FN_KERNEL(GELU)[6][16] = {
+    {-0x1.2a2b0ep-8f, -0x1.334bf6p-6f, -0x1.72d5f2p-6f, -0x1.6e0908p-7f, 0x1.6691a4p-9f,
+     0x1.22235cp-7f, 0x1.d01f1ap-8f, 0x1.70dc7cp-9f, -0x1.e23d76p-17f, -0x1.b7cec2p-11f,
+     -0x1.5ace42p-11f, -0x1.55b91p-12f, -0x1.f660cep-14f, -0x1.24588p-15f,
+     -0x1.151e9ep-17f, 0},
+    {0x1.134b82p-4f, 0x1.7ecb94p-5f, 0x1.3fe684p-8f, -0x1.d15ef6p-6f, -0x1.258b9p-5f,
+     -0x1.82ce9ep-6f, -0x1.fd6ae4p-8f, 0x1.ab6d3ap-10f, 0x1.079b94p-8f, 0x1.8b2288p-9f,
+     0x1.8feff8p-10f, 0x1.36426ap-11f, 0x1.82c52cp-13f, 0x1.8c99aep-15f,
+     0x1.5323ccp-17f, 0},
+    {-0x1.7ae7e2p-15f, 0x1.6f579cp-4f, 0x1.08fe22p-3f, 0x1.bcec58p-4f, 0x1.d02b82p-5f,
+     0x1.5537fep-7f, -0x1.9e4758p-7f, -0x1.0798a4p-6f, -0x1.6b0472p-7f, -0x1.6d63dep-8f,
+     -0x1.22b656p-9f, -0x1.7a0a16p-11f, -0x1.98e55ep-13f, -0x1.73ceb6p-15f,
+     -0x1.1e37c2p-17f, 0},
+    {-0x1.988418p-2f, -0x1.62008p-2f, -0x1.bb471ap-3f, -0x1.3eae7ep-4f, 0x1.093266p-6f,
+     0x1.ab0576p-5f, 0x1.8e26dcp-5f, 0x1.fdccf6p-6f, 0x1.fc4bfp-7f, 0x1.9cae7p-8f,
+     0x1.16b96cp-9f, 0x1.3cfc9ep-11f, 0x1.31cbb4p-13f, 0x1.f6fa3cp-16f, 0x1.61e33ap-18f,
+     0},
+    {0x1p-1f, 0x1.b70f5p-3f, 0x1.95f4dcp-11f, -0x1.baa41ep-4f, -0x1.050e8ep-3f,
+     -0x1.93c66ep-4f, -0x1.e4e1f4p-5f, -0x1.dc425cp-6f, -0x1.876f74p-7f,
+     -0x1.107234p-8f, -0x1.436fc4p-10f, -0x1.48ed6p-12f, -0x1.1f6cf2p-14f,
+     -0x1.b0897p-17f, -0x1.18ae36p-19f, 0},
+    {0, 0x1.0fbddap-3f, 0x1.5c198p-3f, 0x1.2c32d6p-3f, 0x1.9a76a6p-4f, 0x1.d2e35cp-5f,
+     0x1.c2a496p-6f, 0x1.74a8eap-7f, 0x1.096694p-8f, 0x1.468978p-10f, 0x1.5babccp-12f,
+     0x1.40b6c8p-14f, 0x1.008448p-16f, 0x1.63f9c6p-19f, 0x1.acb53ap-22f, 0},
+};
+static const float FN_KERNEL(GELU_TANH)[6][16] = {
+    {-0x1.30ea02p-8f, -0x1.38eeb2p-6f, -0x1.72d0d4p-6f, -0x1.5dbe64p-7f, 0x1.72ebd6p-9f,
+     0x1.1271b8p-7f, 0x1.c06138p-8f, 0x1.8e1972p-9f, 0x1.b3b286p-13f, -0x1.b9ae4ep-11f,
+     -0x1.867fbap-11f, -0x1.7c97aap-12f, -0x1.e94328p-14f, -0x1.aee562p-16f,
+     -0x1.0565ccp-18f, 0},
+    {0x1.14b594p-4f, 0x1.7e28a8p-5f, 0x1.1e50f8p-8f, -0x1.d0b5bap-6f, -0x1.1f7bbcp-5f,
+     -0x1.7de0a8p-6f, -0x1.0ef484p-7f, 0x1.2e30b6p-10f, 0x1.08f02ap-8f, 0x1.aa063p-9f,
+     0x1.b13a36p-10f, 0x1.364c86p-11f, 0x1.3fd2dp-13f, 0x1.d99a34p-16f, 0x1.f2afc8p-19f,
+     0},
+    {-0x1.8365fcp-15f, 0x1.7078b4p-4f, 0x1.087486p-3f, 0x1.b9d3f6p-4f, 0x1.cfadc6p-5f,
+     0x1.72161cp-7f, -0x1.88556ep-7f, -0x1.0ab432p-6f, -0x1.7c8132p-7f, -0x1.7facb4p-8f,
+     -0x1.209d6cp-9f, -0x1.461b32p-11f, -0x1.127a74p-13f, -0x1.53775ep-16f,
+     -0x1.2f74c4p-19f, 0},
+    {-0x1.988416p-2f, -0x1.61c85p-2f, -0x1.baafccp-3f, -0x1.402e66p-4f, 0x1.f3e846p-7f,
+     0x1.a7b8fep-5f, 0x1.92f718p-5f, 0x1.05e3bp-5f, 0x1.043ffap-6f, 0x1.952158p-8f,
+     0x1.ecd598p-10f, 0x1.cea7c2p-12f, 0x1.499364p-14f, 0x1.5db13ep-17f,
+     0x1.0eeeaep-20f, 0},
+    {0x1p-1f, 0x1.b72eap-3f, 0x1.1655fp-10f, -0x1.b96ecep-4f, -0x1.058d38p-3f,
+     -0x1.9717ap-4f, -0x1.ead1fp-5f, -0x1.de436ap-6f, -0x1.7b972ap-7f, -0x1.e7549ep-9f,
+     -0x1.f2c8bcp-11f, -0x1.8fbc86p-13f, -0x1.ebe88ep-16f, -0x1.c74b8ap-19f,
+     -0x1.365c4p-22f, 0},
+    {0, 0x1.0fc0f2p-3f, 0x1.5c3da4p-3f, 0x1.2c987cp-3f, 0x1.9b5ad8p-4f, 0x1.d2f3bp-5f,
+     0x1.bdaaa4p-6f, 0x1.654cap-7f, 0x1.dcc298p-9f, 0x1.04d738p-10f, 0x1.cbce22p-13f,
+     0x1.40121ep-15f, 0x1.58b95ep-18f, 0x1.193226p-21f, 0x1.540b2ap-25f, 0},
+};
 #else
 static const double FN_KERNEL(EXP)[] = {-0x1.ad72630f0796dp-26, 0x1.28ad84d197c29p-22,
                                         -0x1.71df2cfcfba57p-19, 0x1.a01999fb1f16p-16,
@@ -119,12 +163,6 @@ FN_WORD vec FN_KERNEL(at_least)(T low, vec v) {
   return V(max)(V(splat)(low), v);
 }
 
-FN_WORD vec FN_KERNEL(gelu_tanh)(vec v) {
-  const vec k = V(splat)((T)1.5957691216057307), k3 = V(splat)((T)0.07135481627260025);
-  const vec u = V(mul)(v, V(fma)(V(mul)(v, v), k3, k));
-  return FN_KERNEL(logistic)(FN_KERNEL(at_least)(-30, v), u);
-}
-
 /* With m = exp(2 v) - 1, in which nothing cancels: m / (m + 2). For small v it is v,
  * also for -0. */
 FN_WORD vec FN_KERNEL(tanh)(vec v) {
@@ -137,13 +175,31 @@ FN_WORD vec FN_KERNEL(tanh)(vec v) {
 }
 
 #if FN_T_IS_FLOAT
+/* max(v, 0) - (a - gelu(a)), a = |v|: gelu(-a) is gelu(a) - a. Of sixteen pieces, so no
+ * division and half the multiplications of a quotient of polynomials. */
+FN_WORD vec FN_KERNEL(in_pieces)(vec v, const float (*table)[16]) {
+  const vec whole = V(splat)(0x1.8p23f);
+  const vec a = V(min)(V(splat)(5.6f), V(abs)(v));
+  const vec t = V(fma)(a, V(splat)(1 / 0.375f), whole);
+  const vec r = V(fma)(V(sub)(t, whole), V(splat)(-0.375f), a);
+  vec p = f32_lookup(table[0], t);
+  for (int k = 1; k < 6; k++)
+    p = V(fma)(p, r, f32_lookup(table[k], t));
+  return V(sub)(V(max)(V(splat)(-0.0f), v), p);
+}
 FN_WORD vec FN_KERNEL(gelu)(vec v) {
-  const vec half = V(splat)(0.5f), limit = V(splat)(5.5f);
-  const vec a = FN_KERNEL(at_least)(-5.5f, v), x = V(min)(limit, a), s = V(mul)(x, x);
-  const vec q = V(div)(V(mul)(x, POLYNOMIAL(s, ERF_P)), POLYNOMIAL(s, ERF_Q));
-  return V(mul)(a, V(add)(FN_KERNEL(at_least)(-0.5f, q), half));
+  return FN_KERNEL(in_pieces)(v, FN_KERNEL(GELU));
+}
+FN_WORD vec FN_KERNEL(gelu_tanh)(vec v) {
+  return FN_KERNEL(in_pieces)(v, FN_KERNEL(GELU_TANH));
 }
 #else
+FN_WORD vec FN_KERNEL(gelu_tanh)(vec v) {
+  const vec k = V(splat)(1.5957691216057307), k3 = V(splat)(0.07135481627260025);
+  const vec u = V(mul)(v, V(fma)(V(mul)(v, v), k3, k));
+  return FN_KERNEL(logistic)(FN_KERNEL(at_least)(-30.0, v), u);
+}
+
 /* With h = exp(-a^2 / 2) * erfcx: v - a * h for positive v, -a * h for negative. The
  * square is taken with its rounding error. */
 FN_WORD vec FN_KERNEL(gelu)(vec v) {
@@ -152,7 +208,11 @@ FN_WORD vec FN_KERNEL(gelu)(vec v) {
   const vec error = V(fma)(a, a, V(sub)(V(splat)(0.0), s));
   const exponential e =
       FN_KERNEL(exp_minus)(V(mul)(half, V(min)(V(splat)(2 * EXP_HIGH), s)));
-  const vec t = V(div)(V(sub)(a, five), V(add)(a, five));
+  /* (a - 5) / (a + 5) with what its operands lost, which counts where v is small. */
+  const vec inverse = V(div)(one, V(add)(a, five)),
+            q = V(mul)(V(sub)(a, five), inverse);
+  const vec lost = V(fnma)(a, q, V(fnma)(five, V(add)(q, one), a));
+  const vec t = V(fma)(lost, inverse, q);
   const vec x = V(div)(V(mul)(V(fma)(e.g, e.r, one), POLYNOMIAL(t, ERFCX)),
                        V(fma)(V(splat)(2.0), a, one));
   const vec h = V(mul)(e.power, V(fnma)(V(mul)(half, error), x, x));

@@ -169,6 +169,87 @@ FN_WORD void FN_KERNEL(apply_to_runs)(const fn_runs *g, T *y, ptrdiff_t y_row_st
     stream_end();
 }
 
+/* The parameters of two neighbours in one vec: those of the first in n lanes. */
+typedef struct FN_KERNEL(parameters) {
+  vec hi, scale, offset;
+} FN_KERNEL(parameters);
+#define parameters FN_KERNEL(parameters)
+
+FN_WORD parameters FN_KERNEL(parameters_of)(const T *hi, const T *scale,
+                                            const T *offset, size_t r) {
+  return (parameters){V(splat)(hi[r]), V(splat)(scale[r]), V(splat)(offset[r])};
+}
+
+FN_WORD parameters FN_KERNEL(border)(const parameters *p, const parameters *q,
+                                     size_t n) {
+  T lanes[FN_VEC];
+  for (size_t i = 0; i < FN_VEC; i++)
+    lanes[i] = (T)i;
+  const vec lane = V(load)(lanes), last = V(splat)((T)n - (T)1);
+  return (parameters){V(select_le)(lane, last, p->hi, q->hi),
+                      V(select_le)(lane, last, p->scale, q->scale),
+                      V(select_le)(lane, last, p->offset, q->offset)};
+}
+
+FN_WORD void FN_KERNEL(apply_piece)(const T *x, T *y, size_t n, const parameters *p,
+                                    bool stream) {
+  const vec v = n == FN_VEC ? V(load)(x) : V(load_partial_or)(x, n, p->hi);
+  const vec t = FN_KERNEL(normalized)(v, p->hi, p->scale, p->offset, true);
+  if (n != FN_VEC)
+    V(store_partial)(y, n, t);
+  else if (stream)
+    V(stream)(y, t);
+  else
+    V(store)(y, t);
+}
+
+/* Runs that lie one after another in x and in y are one: its stores begin on lines, and
+ * only where two runs meet do lanes differ. (Channels of 196 and 49 elements: a partial
+ * vec each, and lines straddled, cost up to the time of the rest.) */
+FN_WORD void FN_KERNEL(apply_adjacent)(const T *x, T *y, size_t rows, size_t len,
+                                       const T *hi, const T *scale, const T *offset,
+                                       bool stream) {
+  const size_t total = rows * len;
+  parameters p = FN_KERNEL(parameters_of)(hi, scale, offset, 0);
+  size_t i = FN_KERNEL(peel)(y, total), end = len;
+  if (i > 0)
+    FN_KERNEL(apply_piece)(x, y, i, &p, false);
+  for (size_t r = 0; i < total;) {
+    for (; i + FN_VEC <= end; i += FN_VEC) {
+      FN_KERNEL(apply_piece)(x + i, y + i, FN_VEC, &p, stream);
+    }
+    const size_t n = end - i, left = total - i;
+    const size_t m = left < FN_VEC ? left : FN_VEC; /* n of run r, then of the next */
+    const parameters before = p;
+    if (++r < rows)
+      p = FN_KERNEL(parameters_of)(hi, scale, offset, r);
+    end += len;
+    if (n == 0)
+      continue;
+    const parameters both = FN_KERNEL(border)(&before, &p, n);
+    if (m == FN_VEC)
+      FN_KERNEL(apply_piece)(x + i, y + i, FN_VEC, &both, stream);
+    else
+      FN_KERNEL(apply_piece)(x + i, y + i, m, &both, false);
+    i += m;
+  }
+}
+
+static void FN_KERNEL(apply_to_adjacent)(const fn_runs *g, T *y, ptrdiff_t y_seg_stride,
+                                         const T *hi, const T *scale, const T *offset,
+                                         bool stream) {
+  const T *x = (const T *)g->x;
+  for (size_t seg = 0; seg < g->segs; seg++, x += g->seg_stride, y += y_seg_stride) {
+    /* peel() aligns long spans alone */
+    if (stream && g->rows * g->len >= 4 * FN_VEC)
+      FN_KERNEL(apply_adjacent)(x, y, g->rows, g->len, hi, scale, offset, true);
+    else
+      FN_KERNEL(apply_adjacent)(x, y, g->rows, g->len, hi, scale, offset, false);
+  }
+  if (stream)
+    stream_end();
+}
+
 /* Rows of half a vec: two in each. */
 FN_WORD void FN_KERNEL(apply_to_tiny_runs)(const fn_runs *g, T *y,
                                            ptrdiff_t y_row_stride, const T *hi,
@@ -197,6 +278,12 @@ static void FN_KERNEL(apply_runs)(const fn_runs *g, void *y, ptrdiff_t y_row_str
                                   ptrdiff_t y_seg_stride, const void *hi,
                                   const void *scale, const void *offset,
                                   const void *weight, const void *bias, bool stream) {
+  const ptrdiff_t len = (ptrdiff_t)g->len;
+  if (g->rows > 1 && g->row_stride == len && y_row_stride == len && g->len >= FN_VEC &&
+      hi && !weight && !bias) {
+    FN_KERNEL(apply_to_adjacent)(g, y, y_seg_stride, hi, scale, offset, stream);
+    return;
+  }
 #define CASE(centered, mode)                                                           \
   if (g->segs == 1 && g->len <= FN_HALF)                                               \
     FN_KERNEL(apply_to_tiny_runs)                                                      \
@@ -299,4 +386,5 @@ static void FN_KERNEL(apply_columns)(const fn_table *t, void *y, ptrdiff_t y_str
 }
 #undef FN_KERNEL_MODES
 #undef lines
+#undef parameters
 #undef bundle

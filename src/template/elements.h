@@ -35,6 +35,8 @@ FN_WORD vec FN_KERNEL(fetch)(fastnorm_dtype dtype, const void *p, size_t i, size
 typedef struct FN_KERNEL(quantizer) {
   vec scale, low, high;
   int zero_point;
+  const char *ahead; /* as in fn_scatter */
+  size_t ahead_element;
 } FN_KERNEL(quantizer);
 #define quantizer FN_KERNEL(quantizer)
 
@@ -159,6 +161,8 @@ FN_WORD void FN_KERNEL(put_from)(const T *v, size_t n, void *y, const quantizer 
   const quantizer copy = *q; /* in registers over the loop */
   size_t i = 0;
   for (; i + FN_VEC <= n; i += FN_VEC) {
+    if (copy.ahead)
+      FN_PREFETCH_VEC(copy.ahead + i * copy.ahead_element);
     FN_KERNEL(put)(dtype, y, i, FN_VEC, V(load)(v + i), &copy, stream);
   }
   if (i < n)
@@ -195,35 +199,64 @@ static void FN_KERNEL(put_all)(const T *v, size_t n, void *y, const quantizer *q
 #undef CASE
 }
 
-FN_WORD void FN_KERNEL(activate_loop)(const fn_scatter *s, const T *v, size_t from,
-                                      size_t n, T *out,
-                                      fastnorm_activation activation) {
+/* out[i] = v[i] + post_add[from + i], or 0 if that is negative. */
+FN_WORD void FN_KERNEL(add_loop)(const fn_scatter *s, const T *v, size_t from, size_t n,
+                                 T *out, bool relu) {
   const fn_scatter copy = *s; /* out may not change it */
-  const bool leaky = activation == FASTNORM_LEAKY_RELU;
-  const T alpha = leaky && s->alpha == 0 ? (T)0.01 : (T)s->alpha;
-  const T beta = (T)s->beta;
+  const vec zero = V(splat)((T)0);
   for (size_t i = 0; i < n; i += FN_VEC) {
     const size_t m = n - i < FN_VEC ? n - i : FN_VEC;
-    vec t = FN_KERNEL(fetch)(FASTNORM_DEFAULT, v, i, m);
-    if (copy.post_add)
-      t = V(add)(t, FN_KERNEL(fetch)(copy.post_add_dtype, copy.post_add, from + i, m));
-    t = FN_KERNEL(activate)(t, activation, alpha, beta);
-    FN_KERNEL(put)(FASTNORM_DEFAULT, out, i, m, t, NULL, false);
+    const vec t =
+        V(add)(FN_KERNEL(fetch)(FASTNORM_DEFAULT, v, i, m),
+               FN_KERNEL(fetch)(copy.post_add_dtype, copy.post_add, from + i, m));
+    FN_KERNEL(put)
+    (FASTNORM_DEFAULT, out, i, m, relu ? V(max)(zero, t) : t, NULL, false);
+  }
+}
+
+FN_WORD void FN_KERNEL(activate_loop)(const fn_scatter *s, const T *v, size_t n, T *out,
+                                      fastnorm_activation activation) {
+  const bool leaky = activation == FASTNORM_LEAKY_RELU;
+  const T alpha = leaky && s->alpha == 0 ? (T)0.01 : (T)s->alpha, beta = (T)s->beta;
+  for (size_t i = 0; i < n; i += FN_VEC)
+    V(store)(out + i, FN_KERNEL(activate)(V(load)(v + i), activation, alpha, beta));
+}
+
+/* n is a multiple of FN_VEC. */
+static void FN_KERNEL(activate_whole)(const fn_scatter *s, const T *v, size_t n,
+                                      T *out) {
+  switch (s->activation) {
+#define X(name)                                                                        \
+  case FASTNORM_##name:                                                                \
+    FN_KERNEL(activate_loop)(s, v, n, out, FASTNORM_##name);                           \
+    break;
+    FN_ACTIVATIONS(X)
+#undef X
+  default:
+    break;
   }
 }
 
 /* out[i] = activation(v[i] + post_add[from + i]); out may be v. */
 static void FN_KERNEL(activate_all)(const fn_scatter *s, const T *v, size_t from,
                                     size_t n, T *out) {
-  switch (s->activation) {
-#define X(name)                                                                        \
-  case FASTNORM_##name:                                                                \
-    FN_KERNEL(activate_loop)(s, v, from, n, out, FASTNORM_##name);                     \
-    break;
-    FN_ACTIVATIONS(X)
-#undef X
-  default:
-    break;
+  const bool relu = s->activation == FASTNORM_RELU;
+  const size_t rest = n % FN_VEC;
+  if (s->post_add) {
+    if (relu)
+      FN_KERNEL(add_loop)(s, v, from, n, out, true);
+    else
+      FN_KERNEL(add_loop)(s, v, from, n, out, false);
+    v = out;
+  }
+  if (s->activation == FASTNORM_IDENTITY || (s->post_add && relu))
+    return;
+  FN_KERNEL(activate_whole)(s, v, n - rest, out);
+  if (rest > 0) { /* one copy of the activation is enough: the rest as a whole vec */
+    T tail[FN_VEC];
+    V(store)(tail, FN_KERNEL(fetch)(FASTNORM_DEFAULT, v, n - rest, rest));
+    FN_KERNEL(activate_whole)(s, tail, FN_VEC, tail);
+    V(store_partial)(out + (n - rest), rest, V(load)(tail));
   }
 }
 
@@ -244,30 +277,36 @@ static void FN_KERNEL(scatter)(const fn_scatter *s, const void *v, size_t n, voi
                                bool stream) {
   const T *from = (const T *)v;
   const int low = s->dtype == FASTNORM_INT8 ? -128 : 0;
-  const quantizer q = {.scale = V(splat)((T)s->inverse_scale),
-                       .low = V(splat)((T)(low - s->zero_point)),
-                       .high = V(splat)((T)(low + 255 - s->zero_point)),
-                       .zero_point = s->zero_point};
+  quantizer q = {.scale = V(splat)((T)s->inverse_scale),
+                 .low = V(splat)((T)(low - s->zero_point)),
+                 .high = V(splat)((T)(low + 255 - s->zero_point)),
+                 .zero_point = s->zero_point,
+                 .ahead_element = s->ahead_element};
   const bool plain = s->activation == FASTNORM_IDENTITY && !s->post_add;
   const size_t size = FN_KERNEL(element_bytes)(s->dtype);
   const bool same = size == sizeof(T);
   if (plain && same && y == v)
     return;
-  if (!plain && same && !stream) {
-    FN_KERNEL(activate_all)(s, from, 0, n, (T *)y);
+  if (plain && !stream) {
+    FN_KERNEL(put_all)(from, n, y, &q, s->dtype, false);
     return;
   }
   /* Streamed lines are whole: what comes before the first one is written apart. */
   const size_t off = (uintptr_t)y % 64 / size;
-  const size_t apart = stream && off > 0 ? 64 / size - off : 0;
+  const size_t apart = stream && off > 0 ? 64 / size - off : FN_SCATTER_BLOCK;
   T block[FN_SCATTER_BLOCK];
   for (size_t i = 0, m = 0; i < n; i += m) {
-    const size_t most = i == 0 && apart > 0 ? apart : plain ? n : FN_SCATTER_BLOCK;
+    const size_t most = i == 0 ? apart : FN_SCATTER_BLOCK;
+    char *to = (char *)y + i * size;
     m = n - i < most ? n - i : most;
+    if (same && !stream) {
+      FN_KERNEL(activate_all)(s, from + i, i, m, (T *)(void *)to);
+      continue;
+    }
     if (!plain)
       FN_KERNEL(activate_all)(s, from + i, i, m, block);
-    FN_KERNEL(put_all)
-    (plain ? from + i : block, m, (char *)y + i * size, &q, s->dtype, stream);
+    q.ahead = s->ahead ? (const char *)s->ahead + i * s->ahead_element : NULL;
+    FN_KERNEL(put_all)(plain ? from + i : block, m, to, &q, s->dtype, stream);
   }
   if (stream)
     stream_end();
@@ -287,11 +326,12 @@ static double FN_KERNEL(largest)(const void *v, size_t n) {
                                                    n - i < FN_VEC ? n - i : FN_VEC));
   T lanes[FN_VEC];
   V(store)(lanes, V(max_magnitude)(most[0], most[1]));
-  T largest = 0;
-  for (i = 0; i < FN_VEC; i++)
-    if (!(lanes[i] <= largest) && largest == largest) /* NaN comes in and stays */
-      largest = lanes[i];
-  return (double)largest;
+  for (size_t half = FN_VEC / 2; half > 0; half /= 2)
+    for (i = 0; i < half; i++) {
+      const T a = lanes[i], b = lanes[i + half];
+      lanes[i] = a >= b || a != a ? a : b;
+    }
+  return (double)lanes[0];
 }
 #undef FN_SCATTER_BLOCK
 #undef quantizer

@@ -2,13 +2,13 @@
  * SPDX-License-Identifier: MIT
  *
  * The arithmetic is double whatever the types, with one rounding where x * scale and
- * mean may cancel: memory, not arithmetic, is what an image waits for. Where the output
- * has another order than the input, so many pixels at a time as stay in the innermost
- * cache are put into it first. */
+ * mean may cancel: a batch of images waits for memory longer than for it. Where the
+ * output has another order than the input, so many pixels at a time as stay in the
+ * innermost cache are put into it first. */
 
 #define FN_IMAGE_BLOCK 8192 /* bytes of x: at least 64 pixels of 16 channels */
 
-/* ---- Order: n pixels x [n, channels] to planes, or each from its end ---------------- */
+/* ---- Order: n pixels x [n, channels] to planes, or each from its end ------------- */
 
 /* Loops whose number of channels is known become shuffles. */
 #define FN_ORDER(U, S) FN_ORDER_(U, S)
@@ -111,7 +111,7 @@ static void FN_KERNEL(image_order)(const fn_image *im, const void *x, size_t fir
     V(turn)((const T *)x + at, n, channels, block->t);
 }
 
-/* ---- Values ------------------------------------------------------------------------ */
+/* ---- Values ---------------------------------------------------------------------- */
 
 /* mean and std of the channels of the lanes of a vec. */
 typedef struct FN_KERNEL(image_lanes) {
@@ -199,7 +199,7 @@ FN_WORD void FN_KERNEL(image_elements)(FN_KERNEL(image_row) r, size_t n,
   FN_KERNEL(image_vec)(&r, i, n - i, scale, k, false);
 }
 
-/* ---- The kernel -------------------------------------------------------------------- */
+/* ---- The kernel ------------------------------------------------------------------ */
 
 FN_WORD void FN_KERNEL(image_pixels)(const fn_image *im, fastnorm_dtype x_dtype,
                                      fastnorm_dtype y_dtype, const void *x, size_t n,

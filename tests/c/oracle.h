@@ -9,10 +9,10 @@
 #include "job.h"
 
 typedef struct group_truth {
-  long double hi, lo; /* the mean; zero for RMS norm */
+  long double hi, lo; /* the mean; zero for RMS and L2 norm */
   long double m2;     /* sum of squared deviations from it */
   long double var;    /* biased */
-  long double rstd;   /* 0 where var + eps is 0, as documented */
+  long double rstd;   /* 0 where var + eps is 0, as documented; L2: what divides x */
 } group_truth;
 
 /* Neumaier's sum: the error does not grow with the number of terms. */
@@ -34,27 +34,22 @@ static inline long double effective_eps(const job *j) {
   if (j->eps != 0.0) {
     return (long double)j->eps;
   }
+  if (j->op == L2_NORM) {
+    return (long double)1e-12;
+  }
   if (j->op == RMS_NORM) {
     return j->dtype == FASTNORM_FLOAT32 ? 0x1p-23L : 0x1p-52L;
   }
   return (long double)1e-5;
 }
 
-/* Element `index` of group `g`: its place in the array, and its parameter's index. */
-typedef struct place {
-  size_t i0, i1, i2;
-} place;
-
-static inline place group_element(const job *j, size_t g, size_t index) {
-  if (is_row_norm(j->op)) {
-    return (place){g / j->n2, index, g % j->n2};
-  }
-  return (place){index / j->n2, g, index % j->n2};
-}
-
 static inline long double group_x(const job *j, size_t g, size_t index) {
   const place p = group_element(j, g, index);
   return (long double)get(j->x, j->dtype, x_offset(j, p.i0, p.i1, p.i2));
+}
+
+static inline long double larger(long double a, long double b) {
+  return a > b ? a : b;
 }
 
 static inline long double reciprocal_root(long double value) {
@@ -63,14 +58,15 @@ static inline long double reciprocal_root(long double value) {
 
 static inline group_truth find_truth(const job *j, size_t g) {
   group_truth t = {0.0L, 0.0L, 0.0L, 0.0L, 0.0L};
-  if (j->op == BATCH_INFERENCE) {
-    t.hi = (long double)get(j->running_mean, j->dtype, (ptrdiff_t)g);
-    t.var = (long double)get(j->running_var, j->dtype, (ptrdiff_t)g);
+  if (reads_stored(j->op)) {
+    const ptrdiff_t at = (ptrdiff_t)stored_of(j, g);
+    t.hi = (long double)get(j->running_mean, j->dtype, at);
+    t.var = (long double)get(j->running_var, j->dtype, at);
     t.rstd = reciprocal_root(t.var + effective_eps(j));
     return t;
   }
   const size_t n = group_length(j);
-  if (j->op != RMS_NORM) {
+  if (j->op != RMS_NORM && j->op != L2_NORM) {
     compensated sum = {0.0L, 0.0L};
     for (size_t i = 0; i < n; i++) {
       add(&sum, group_x(j, g, i));
@@ -89,7 +85,12 @@ static inline group_truth find_truth(const job *j, size_t g) {
   }
   t.m2 = squares.sum + squares.rest;
   t.var = t.m2 / (long double)n;
-  t.rstd = reciprocal_root(t.var + effective_eps(j));
+  if (j->op == L2_NORM) {
+    const long double by = larger(sqrtl(t.m2), effective_eps(j));
+    t.rstd = by == 0.0L ? 0.0L : 1.0L / by;
+  } else {
+    t.rstd = reciprocal_root(t.var + effective_eps(j));
+  }
   return t;
 }
 
@@ -126,10 +127,6 @@ static inline int is_close(double got, long double exact, long double scale,
   return error <= bound_of(dtype) * scale + smallest_of(dtype);
 }
 
-static inline long double larger(long double a, long double b) {
-  return a > b ? a : b;
-}
-
 static inline const char *describe(const job *j, const char *what) {
   static char text[256];
   snprintf(text, sizeof text, "%s %s [%zu, %zu, %zu] %s%s eps %g on %s: %s",
@@ -138,20 +135,22 @@ static inline const char *describe(const job *j, const char *what) {
   return text;
 }
 
-/* The error of y relative to max(1, |y|); where a bias cancels the normalised value,
- * relative to that value. */
+/* The error of y relative to max(1, |y|), for L2 norm to |y| or the smallest normal
+ * number; where a bias cancels the normalised value, relative to that value. */
 static inline void check_y(const job *j, const group_truth *truths, const char *what) {
+  const long double normal = j->dtype == FASTNORM_FLOAT32 ? FLT_MIN : DBL_MIN;
   for (size_t g = 0; g < group_count(j); g++) {
     const group_truth t = truths[g];
     for (size_t i = 0; i < group_length(j); i++) {
       const place p = group_element(j, g, i);
-      const ptrdiff_t q = (ptrdiff_t)p.i1;
+      const ptrdiff_t q = (ptrdiff_t)parameter_of(j, p);
       const long double w =
           j->weight != NULL ? (long double)get(j->weight, j->dtype, q) : 1.0L;
       const long double b =
           j->bias != NULL ? (long double)get(j->bias, j->dtype, q) : 0.0L;
       const long double scaled = ((group_x(j, g, i) - t.hi) - t.lo) * t.rstd * w;
-      const long double scale = larger(1.0L, larger(fabsl(scaled), fabsl(scaled + b)));
+      const long double least = j->op == L2_NORM ? normal : 1.0L;
+      const long double scale = larger(least, larger(fabsl(scaled), fabsl(scaled + b)));
       const double got = get(j->y, j->dtype, y_offset(j, p.i0, p.i1, p.i2));
       if (!is_close(got, scaled + b, scale, j->dtype)) {
         fail("%s: group %zu element %zu is %.17g, not %.21Lg", describe(j, what), g, i,
@@ -182,15 +181,16 @@ static inline void check_statistics(const job *j, const group_truth *truths,
       CHECK(m2_good, "%s: m2 %zu is %.17g, not %.21Lg", describe(j, what), g, m2, t.m2);
       continue;
     }
-    if (j->mean != NULL && j->op != RMS_NORM) {
+    if (j->mean != NULL && j->op != RMS_NORM && j->op != L2_NORM) {
       const double mean = get(j->mean, j->dtype, at);
       CHECK(is_close(mean, t.hi + t.lo, larger(std, fabsl(t.hi)), j->dtype),
             "%s: mean %zu is %.17g, not %.21Lg", describe(j, what), g, mean, t.hi);
     }
     if (j->rstd != NULL) {
       const double rstd = get(j->rstd, j->dtype, at);
-      CHECK(is_close(rstd, t.rstd, t.rstd, j->dtype),
-            "%s: rstd %zu is %.17g, not %.21Lg", describe(j, what), g, rstd, t.rstd);
+      const long double exact = j->op == L2_NORM ? sqrtl(t.m2) : t.rstd;
+      CHECK(is_close(rstd, exact, exact, j->dtype), "%s: rstd %zu is %.17g, not %.21Lg",
+            describe(j, what), g, rstd, exact);
     }
   }
 }

@@ -13,7 +13,8 @@ set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 quick=()
 build=
-only=(args threads fork guard bits layout special accuracy)
+only=(args fields threads fork guard bits layout special accuracy formats denormals
+  image image_args elements activations)
 while [[ ${1-} == --* ]]; do
   case $1 in
     --quick) quick=(--quick) ;;

@@ -3,12 +3,27 @@
  */
 #include "oracle.h"
 
+static operation own_statistics(operation op) {
+  switch (op) {
+  case LAYER_STORED:
+    return LAYER_NORM;
+  case GROUP_STORED:
+    return GROUP_NORM;
+  case INSTANCE_INFERENCE:
+    return INSTANCE_NORM;
+  case INSTANCE_INFERENCE_LAST:
+    return INSTANCE_LAST;
+  default:
+    return BATCH_TRAINING;
+  }
+}
+
 /* Stored statistics close to those of the data, within the range of the type. */
 static void store_statistics(job *j, const arrays *a) {
-  job training = *j;
-  training.op = BATCH_TRAINING;
-  for (size_t g = 0; g < j->n1; g++) {
-    const group_truth t = find_truth(&training, g);
+  job own = *j;
+  own.op = own_statistics(j->op);
+  for (size_t g = 0; g < stored_count(j); g++) {
+    const group_truth t = find_truth(&own, g);
     const long double most = largest_of(j->dtype);
     put(a->running_mean, j->dtype, (ptrdiff_t)g, (double)t.hi);
     put(a->running_var, j->dtype, (ptrdiff_t)g, (double)(t.var > most ? most : t.var));
@@ -19,7 +34,7 @@ static void store_statistics(job *j, const arrays *a) {
 
 /* Runs the job on every ISA and compares it with the oracle. */
 static void check_job(job *j, const arrays *a, pattern p) {
-  if (j->op == BATCH_INFERENCE) {
+  if (reads_stored(j->op)) {
     store_statistics(j, a);
   }
   group_truth *truths = find_truths(j);
@@ -41,22 +56,37 @@ static void check_job(job *j, const arrays *a, pattern p) {
 }
 
 /* Three ways to lay out groups of one length. */
+static job lay_out(operation op, size_t length, int layout) {
+  job j = {.op = op, .groups = 1};
+  if (is_row_norm(op)) {
+    const size_t inner[] = {1, 2, 17};
+    j.n0 = 3;
+    j.n1 = length;
+    j.n2 = inner[layout];
+  } else if (is_sample_norm(op)) {
+    const size_t per = length % 3 == 0 ? 3 : length % 2 == 0 ? 2 : 1;
+    const size_t groups[] = {2, 3, 17};
+    const size_t channels[] = {per, is_instance_norm(op) ? 1 : length, 1};
+    set_samples(&j, layout == 2 ? 1 : 2, groups[layout], channels[layout],
+                is_instance_norm(op) ? length : length / channels[layout]);
+  } else {
+    const size_t batch[] = {1, length, length % 2 == 0 ? 2 : 3};
+    const size_t spatial[] = {length, 1, length / batch[2]};
+    j.n0 = batch[layout];
+    j.n1 = layout == 0 ? 2 : 17;
+    j.n2 = spatial[layout];
+  }
+  return j;
+}
+
 static void check_length(const arrays *a, operation op, fastnorm_dtype dtype, pattern p,
                          size_t length, int layout, unsigned variant) {
-  size_t n0, n1, n2;
-  if (is_row_norm(op)) {
-    n0 = 3;
-    n1 = length;
-    n2 = layout == 0 ? 1 : layout == 1 ? 2 : 17;
-  } else {
-    n1 = layout == 0 ? 2 : 17;
-    n0 = layout == 0 ? 1 : layout == 1 ? length : length % 2 == 0 ? 2 : 3;
-    n2 = layout == 0 ? length : layout == 1 ? 1 : length / n0;
-    if (n2 == 0 || (op == BATCH_TRAINING && n0 * n2 == 1)) {
-      return;
-    }
+  const job shape = lay_out(op, length, layout);
+  if (shape.n2 == 0 || is_too_short(&shape)) {
+    return;
   }
-  job j = make_job(a, op, dtype, n0, n1, n2, variant);
+  job j = make_job(a, op, dtype, shape.n0, shape.n1, shape.n2, variant);
+  j.groups = shape.groups;
   fill_x(&j, a->x, p, (uint64_t)length * 100 + (uint64_t)p);
   check_job(&j, a, p);
 }
@@ -71,8 +101,7 @@ static void check_operation(operation op) {
           /* 16 variants, walked so that every pattern and layout meets each. */
           const unsigned variant =
               (unsigned)(length + 5 * (size_t)p + 3 * (size_t)layout);
-          check_length(&a, op, working_type(type), (pattern)p, length, layout,
-                       variant);
+          check_length(&a, op, working_type(type), (pattern)p, length, layout, variant);
         }
       }
     }
@@ -83,14 +112,41 @@ static void check_operation(operation op) {
 static void layer_norm_short(void) {
   check_operation(LAYER_NORM);
 }
+static void layer_stored_short(void) {
+  check_operation(LAYER_STORED);
+}
 static void rms_norm_short(void) {
   check_operation(RMS_NORM);
+}
+static void l2_norm_short(void) {
+  check_operation(L2_NORM);
 }
 static void batch_inference_short(void) {
   check_operation(BATCH_INFERENCE);
 }
 static void batch_training_short(void) {
   check_operation(BATCH_TRAINING);
+}
+static void group_norm_short(void) {
+  check_operation(GROUP_NORM);
+}
+static void group_last_short(void) {
+  check_operation(GROUP_LAST);
+}
+static void group_stored_short(void) {
+  check_operation(GROUP_STORED);
+}
+static void instance_norm_short(void) {
+  check_operation(INSTANCE_NORM);
+}
+static void instance_last_short(void) {
+  check_operation(INSTANCE_LAST);
+}
+static void instance_inference_short(void) {
+  check_operation(INSTANCE_INFERENCE);
+}
+static void instance_inference_last_short(void) {
+  check_operation(INSTANCE_INFERENCE_LAST);
 }
 static void moments_short(void) {
   check_operation(MOMENTS);
@@ -134,8 +190,17 @@ static void wide(void) {
         for (size_t k = 0; k < LENGTH(lengths); k++) {
           const size_t n = lengths[k];
           const int rows = is_row_norm((operation)op);
-          job j = make_job(&a, (operation)op, working_type(type), rows ? 2 : n,
-                           rows ? n : widths[i], rows ? widths[i] : 1, variant);
+          job shape = {.op = (operation)op, .groups = 1};
+          shape.n0 = rows ? 2 : n;
+          shape.n1 = rows ? n : widths[i];
+          shape.n2 = rows ? widths[i] : 1;
+          if (is_sample_norm((operation)op)) {
+            const int one = (i + k) % 2 == 0;
+            set_samples(&shape, 2, one ? 1 : widths[i], one ? widths[i] : 1, n);
+          }
+          job j = make_job(&a, (operation)op, working_type(type), shape.n0, shape.n1,
+                           shape.n2, variant);
+          j.groups = shape.groups;
           fill_x(&j, a.x, p, i);
           check_job(&j, &a, p);
         }
@@ -154,14 +219,18 @@ static void four_million(void) {
     for (int type = 0; type < 2; type++) {
       for (int op = 0; op < OPERATIONS; op++) {
         const int rows = is_row_norm((operation)op);
-        job j = make_job(&a, (operation)op, working_type(type), 1, rows ? length : 1,
-                         rows ? 1 : length, 3);
+        const int down = rows || is_channels_last((operation)op);
+        job j = make_job(&a, (operation)op, working_type(type), 1, down ? length : 1,
+                         down ? 1 : length, 3);
         fill_x(&j, a.x, patterns[i], 77 + i);
         check_job(&j, &a, patterns[i]);
         if (!rows) {
           j.n0 = length / 4;
           j.n1 = 4;
           j.n2 = 1;
+          if (is_sample_norm((operation)op)) {
+            set_samples(&j, 1, 2, 2, length / 4);
+          }
           fill_flat(a.weight, j.dtype, 4, 1.0, 0.5, 13);
           fill_flat(a.bias, j.dtype, 4, 0.0, 0.5, 14);
           fill_x(&j, a.x, patterns[i], 78 + i);
@@ -176,9 +245,18 @@ static void four_million(void) {
 int main(int argc, char **argv) {
   static const test_case tests[] = {
       {"layer_norm_short", layer_norm_short},
+      {"layer_stored_short", layer_stored_short},
       {"rms_norm_short", rms_norm_short},
+      {"l2_norm_short", l2_norm_short},
       {"batch_inference_short", batch_inference_short},
       {"batch_training_short", batch_training_short},
+      {"group_norm_short", group_norm_short},
+      {"group_last_short", group_last_short},
+      {"group_stored_short", group_stored_short},
+      {"instance_norm_short", instance_norm_short},
+      {"instance_last_short", instance_last_short},
+      {"instance_inference_short", instance_inference_short},
+      {"instance_inference_last_short", instance_inference_last_short},
       {"moments_short", moments_short},
       {"around_blocks", around_blocks},
       {"wide", wide},

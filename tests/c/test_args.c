@@ -5,111 +5,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "test.h"
+#include "args.h"
 
-/* All arrays of all calls; compared as a whole after a refused call. */
-typedef struct memory {
-  float x[64], y[64], weight[16], bias[16], mean[16], rstd[16];
-  float running_mean[16], running_var[16];
-  double moment_mean[16], moment_m2[16], scratch[4096];
-} memory;
-
-static memory m, before;
-
-static void reset_memory(void) {
-  memset(&m, 0, sizeof m);
-  for (int i = 0; i < 64; i++) {
-    m.x[i] = (float)(i * i % 17);
-    m.y[i] = -7.0F;
-  }
-  for (int i = 0; i < 16; i++) {
-    m.weight[i] = m.running_var[i] = 1.0F;
-    m.mean[i] = m.rstd[i] = -7.0F;
-    m.moment_mean[i] = m.moment_m2[i] = -7.0;
-  }
-  memcpy(&before, &m, sizeof m);
-}
-
-static fastnorm_layer_norm_args good_layer_norm(void) {
-  return (fastnorm_layer_norm_args){.size = sizeof(fastnorm_layer_norm_args),
-                                    .x = m.x,
-                                    .y = m.y,
-                                    .weight = m.weight,
-                                    .bias = m.bias,
-                                    .mean = m.mean,
-                                    .rstd = m.rstd,
-                                    .rows = 4,
-                                    .cols = 6};
-}
-
-static fastnorm_rms_norm_args good_rms_norm(void) {
-  return (fastnorm_rms_norm_args){.size = sizeof(fastnorm_rms_norm_args),
-                                  .x = m.x,
-                                  .y = m.y,
-                                  .weight = m.weight,
-                                  .rstd = m.rstd,
-                                  .rows = 4,
-                                  .cols = 6};
-}
-
-static fastnorm_batch_norm_args good_batch_norm(void) {
-  return (fastnorm_batch_norm_args){.size = sizeof(fastnorm_batch_norm_args),
-                                    .x = m.x,
-                                    .y = m.y,
-                                    .weight = m.weight,
-                                    .bias = m.bias,
-                                    .running_mean = m.running_mean,
-                                    .running_var = m.running_var,
-                                    .mean = m.mean,
-                                    .rstd = m.rstd,
-                                    .batch = 2,
-                                    .channels = 3,
-                                    .spatial = 4,
-                                    .training = 1};
-}
-
-static fastnorm_moments_args good_moments(void) {
-  return (fastnorm_moments_args){.size = sizeof(fastnorm_moments_args),
-                                 .x = m.x,
-                                 .mean = m.moment_mean,
-                                 .m2 = m.moment_m2,
-                                 .batch = 2,
-                                 .channels = 3,
-                                 .spatial = 4};
-}
-
-static void check_refused(fastnorm_status got, fastnorm_status wanted,
-                          const char *what) {
-  CHECK(got == wanted, "%s: status %d, not %d", what, (int)got, (int)wanted);
-  CHECK(memcmp(&m, &before, sizeof m) == 0, "%s: memory was written", what);
-}
-
-static void check_accepted(fastnorm_status got, int writes, const char *what) {
-  CHECK(got == FASTNORM_OK, "%s: %s", what, fastnorm_strerror(got));
-  CHECK((memcmp(&m, &before, sizeof m) != 0) == writes, "%s: %s", what,
-        writes ? "nothing was written" : "memory was written");
-}
-
-/* A good call with one change. */
-#define REFUSED(op, status, change)                                                    \
-  do {                                                                                 \
-    reset_memory();                                                                    \
-    fastnorm_##op##_args args = good_##op();                                           \
-    change;                                                                            \
-    check_refused(fastnorm_##op(&args), status, #op ": " #change);                     \
-  } while (0)
-
-#define ACCEPTED(op, writes, change)                                                   \
-  do {                                                                                 \
-    reset_memory();                                                                    \
-    fastnorm_##op##_args args = good_##op();                                           \
-    change;                                                                            \
-    check_accepted(fastnorm_##op(&args), writes, #op ": " #change);                    \
-  } while (0)
-
-#define NOT_ALIGNED(pointer) ((void *)((char *)(pointer) + 1))
-
-/* What all four operations share. */
+/* What all operations share. */
 #define CHECK_COMMON(op)                                                               \
   do {                                                                                 \
     reset_memory();                                                                    \
@@ -134,6 +32,9 @@ static void every_operation(void) {
   CHECK_COMMON(layer_norm);
   CHECK_COMMON(rms_norm);
   CHECK_COMMON(batch_norm);
+  CHECK_COMMON(l2_norm);
+  CHECK_COMMON(group_norm);
+  CHECK_COMMON(instance_norm);
 #undef mean_or_y
 #define mean_or_y mean
   CHECK_COMMON(moments);
@@ -268,7 +169,7 @@ static void larger_structs(void) {
 }
 
 static void status_texts(void) {
-  for (int s = 0; s <= 13; s++) {
+  for (int s = 0; s <= 18; s++) {
     const char *text = fastnorm_strerror((fastnorm_status)s);
     CHECK(text != NULL && strlen(text) > 1, "status %d has no text", s);
     for (int k = 0; k < s; k++) {
@@ -352,6 +253,9 @@ static void expect_no_isa(const char *value) {
   REFUSED(rms_norm, FASTNORM_ERROR_ISA, (void)args);
   REFUSED(batch_norm, FASTNORM_ERROR_ISA, (void)args);
   REFUSED(moments, FASTNORM_ERROR_ISA, (void)args);
+  REFUSED(l2_norm, FASTNORM_ERROR_ISA, (void)args);
+  REFUSED(group_norm, FASTNORM_ERROR_ISA, (void)args);
+  REFUSED(instance_norm, FASTNORM_ERROR_ISA, (void)args);
   CHECK(fastnorm_set_isa(value) == FASTNORM_ERROR_ISA, "%s: accepted", value);
   CHECK(fastnorm_isa_name(0) != NULL, "the names are gone");
   CHECK(fastnorm_set_isa(NULL) == FASTNORM_OK && fastnorm_isa() != NULL, "no recovery");

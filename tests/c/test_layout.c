@@ -29,8 +29,9 @@ static void check_strided(const job *j) {
   outputs expected = new_outputs(j);
   run_into(*j, &expected, 0);
   const int rows_only = is_row_norm(j->op);
+  const int adjacent = rows_only || (j->n2 == 1 && !is_sample_norm(j->op));
   job wide = *j;
-  const ptrdiff_t step1 = (ptrdiff_t)j->n2 + (rows_only || j->n2 == 1 ? 0 : 3);
+  const ptrdiff_t step1 = (ptrdiff_t)j->n2 + (adjacent ? 0 : 3);
   wide.x_s1 = wide.y_s1 = rows_only ? 0 : step1;
   wide.x_s0 = step1 * (ptrdiff_t)j->n1 + 5;
   wide.y_s0 = step1 * (ptrdiff_t)j->n1 + 2;
@@ -65,8 +66,8 @@ static void check_strided(const job *j) {
     }
     memcpy(dense.mean, o.mean, o.statistic_bytes);
     memcpy(dense.rstd, o.rstd, o.statistic_bytes);
-    memcpy(dense.running_mean, o.running_mean, o.statistic_bytes);
-    memcpy(dense.running_var, o.running_var, o.statistic_bytes);
+    memcpy(dense.running_mean, o.running_mean, o.stored_bytes);
+    memcpy(dense.running_var, o.running_var, o.stored_bytes);
     check_same(j, &expected, 0, &dense, 0, backward ? "backwards" : "strided");
   }
   free(x);
@@ -79,41 +80,55 @@ static void strided(void) {
   each_size(check_strided);
 }
 
-/* Each row (or channel) computed by a call of its own. */
+/* Part `i` of a job, on its own: a sample, or a channel of batch norm and moments. */
+static job part_of(const job *j, size_t i, const outputs *o) {
+  const size_t size = element_size(j->dtype), width = statistic_size(j);
+  const int by_sample = is_row_norm(j->op) || is_sample_norm(j->op);
+  const size_t start = by_sample ? i * j->n1 * j->n2 : i * j->n2;
+  const size_t statistic = by_sample ? i * (group_count(j) / j->n0) : i;
+  const size_t stored = stores_groups(j->op) ? statistic : by_sample ? 0 : i;
+  job one = *j;
+  if (by_sample) {
+    one.n0 = 1;
+  } else {
+    one.n1 = 1;
+    one.x_s0 = one.y_s0 = (ptrdiff_t)(j->n1 * j->n2);
+    one.weight = !j->weight ? NULL : (const char *)j->weight + i * size;
+    one.bias = !j->bias ? NULL : (const char *)j->bias + i * size;
+  }
+  one.x = (const unsigned char *)j->x + start * size;
+  one.y = o->y + start * size;
+  one.mean = o->mean + statistic * width;
+  one.rstd = o->rstd + statistic * width;
+  if (has_stored(j->op)) {
+    one.running_mean = o->running_mean + stored * size;
+    one.running_var = o->running_var + stored * size;
+  }
+  return one;
+}
+
+/* Each sample (or channel) computed by a call of its own. */
 static void check_alone(const job *j) {
-  if (!is_row_norm(j->op) && j->op != BATCH_INFERENCE && j->n2 == 1) {
+  const int by_sample = is_row_norm(j->op) || is_sample_norm(j->op);
+  if (!by_sample && j->op != BATCH_INFERENCE && j->n2 == 1) {
     return; /* statistics of a table: the exception that fastnorm.h names */
   }
   outputs together = new_outputs(j);
   outputs apart = new_outputs(j);
   run_into(*j, &together, 0);
-  const size_t size = element_size(j->dtype);
-  const int rows = is_row_norm(j->op);
-  for (size_t g = 0; g < (rows ? j->n0 : j->n1); g++) {
-    job one = *j;
-    const size_t statistic = rows ? g * j->n2 : g;
-    const size_t start = rows ? g * j->n1 * j->n2 : g * j->n2;
-    if (rows) {
-      one.n0 = 1;
-    } else {
-      one.n1 = 1;
-      one.x_s0 = one.y_s0 = (ptrdiff_t)(j->n1 * j->n2);
-    }
-    one.x = (const unsigned char *)j->x + start * size;
-    one.y = apart.y + start * size;
-    one.weight = rows || !j->weight ? j->weight : (const char *)j->weight + g * size;
-    one.bias = rows || !j->bias ? j->bias : (const char *)j->bias + g * size;
-    one.mean = apart.mean + statistic * statistic_size(j);
-    one.rstd = apart.rstd + statistic * statistic_size(j);
-    if (j->op == BATCH_INFERENCE || j->op == BATCH_TRAINING) {
-      one.running_mean = apart.running_mean + g * size;
-      one.running_var = apart.running_var + g * size;
-      if (g == 0) {
-        fill_flat(apart.running_mean, j->dtype, j->n1, 0.5, 1.0, 21);
-        fill_flat(apart.running_var, j->dtype, j->n1, 9.0, 1.0, 22);
-      }
+  fill_stored(j, &apart);
+  for (size_t i = 0; i < (by_sample ? j->n0 : j->n1); i++) {
+    job one = part_of(j, i, &apart);
+    if (updates_stored(j->op) && by_sample) { /* by those of all samples at once */
+      one.running_mean = one.running_var = NULL;
+      memcpy(apart.running_mean, together.running_mean, together.stored_bytes);
+      memcpy(apart.running_var, together.running_var, together.stored_bytes);
     }
     CHECK(run_job(&one) == FASTNORM_OK, "%s alone", operation_names[j->op]);
+  }
+  if (!has_stored(j->op)) {
+    memcpy(apart.running_mean, together.running_mean, together.stored_bytes);
+    memcpy(apart.running_var, together.running_var, together.stored_bytes);
   }
   check_same(j, &together, 0, &apart, 0, "alone");
   free_outputs(&together);
@@ -131,7 +146,7 @@ static void alone(void) {
 
 /* Over a middle axis: the same columns with fewer others beside them. */
 static void check_middle_axis(const job *j) {
-  if (!is_row_norm(j->op) || j->n2 < 3) {
+  if (!is_row_norm(j->op) || reads_stored(j->op) || j->n2 < 3) {
     return;
   }
   const size_t first = 1; /* the columns [1, 1 + kept) */
@@ -177,7 +192,7 @@ static void check_others(const job *j, const outputs *clean, const outputs *spoi
   for (size_t a = 0; j->op != MOMENTS && a < j->n0; a++) {
     for (size_t b = 0; b < j->n1; b++) {
       for (size_t c = 0; c < j->n2; c++) {
-        const size_t own = is_row_norm(j->op) ? a * j->n2 + c : b;
+        const size_t own = group_of(j, (place){a, b, c});
         const size_t size = element_size(j->dtype);
         const size_t at = (size_t)y_offset(j, a, b, c) * size;
         const double got = get(spoilt->y, j->dtype, y_offset(j, a, b, c));
@@ -187,7 +202,8 @@ static void check_others(const job *j, const outputs *clean, const outputs *spoi
           return;
         }
         /* It makes its own group's statistics NaN; stored ones do not know it. */
-        if (own == g && j->op != BATCH_INFERENCE && j->op != RMS_NORM && !isnan(got)) {
+        const int all = !reads_stored(j->op) && j->op != RMS_NORM && j->op != L2_NORM;
+        if (own == g && all && !isnan(got)) {
           fail("%s: %s [%zu, %zu, %zu] on %s: %g in its own group", what,
                operation_names[j->op], j->n0, j->n1, j->n2, fastnorm_isa(), got);
           return;
@@ -201,6 +217,15 @@ static void check_others(const job *j, const outputs *clean, const outputs *spoi
               (memcmp(clean->mean + k * width, spoilt->mean + k * width, width) == 0 &&
                memcmp(clean->rstd + k * width, spoilt->rstd + k * width, width) == 0),
           "%s: %s: statistics of group %zu changed by %zu", what,
+          operation_names[j->op], k, g);
+  }
+  const size_t size = element_size(j->dtype);
+  for (size_t k = 0; has_stored(j->op) && k < stored_count(j); k++) {
+    const size_t at = k * size;
+    CHECK(k == stored_of(j, g) ||
+              (memcmp(clean->running_mean + at, spoilt->running_mean + at, size) == 0 &&
+               memcmp(clean->running_var + at, spoilt->running_var + at, size) == 0),
+          "%s: %s: stored statistics %zu changed by group %zu", what,
           operation_names[j->op], k, g);
   }
 }
@@ -218,20 +243,17 @@ static void check_not_finite(const job *j) {
     for (size_t k = 0; k < LENGTH(bad); k++) {
       const size_t g = (k * 7 + group_length(j)) % group_count(j);
       const size_t index = (k * 5 + 2) % group_length(j);
-      const int rows = is_row_norm(j->op);
-      const size_t a = rows ? g / j->n2 : index / j->n2;
-      const size_t b = rows ? index : g;
-      const size_t c = rows ? g % j->n2 : index % j->n2;
+      const place at = group_element(j, g, index);
       outputs spoilt = new_outputs(j);
       job poisoned = *j;
       memcpy(x, j->x, bytes);
-      put(x, j->dtype, x_offset(j, a, b, c), bad[k]);
+      put(x, j->dtype, x_offset(j, at.i0, at.i1, at.i2), bad[k]);
       poisoned.x = x;
       run_into(poisoned, &spoilt, 0);
       check_others(j, &clean, &spoilt, g, names[k]);
-      if (j->op == RMS_NORM) {
-        CHECK(isnan(get(spoilt.y, j->dtype, y_offset(j, a, b, c))),
-              "%s: rms_norm gave a number for it", names[k]);
+      if (j->op == RMS_NORM || j->op == L2_NORM) {
+        CHECK(isnan(get(spoilt.y, j->dtype, y_offset(j, at.i0, at.i1, at.i2))),
+              "%s: %s gave a number for it", names[k], operation_names[j->op]);
       }
       if (j->op == MOMENTS) {
         CHECK(isnan(((const double *)(void *)spoilt.rstd)[g]), "%s: m2 is a number",

@@ -3,35 +3,88 @@
  */
 #include "oracle.h"
 
-/* A constant row gives exactly the bias, or zero; one element likewise. */
+/* Groups of `length` values; the first two operations are the only ones without
+ * channels apart from their groups. */
+static job constant_shape(operation op, size_t length) {
+  job j = {.op = op, .n0 = op == LAYER_NORM ? 3 : length, .n2 = 1};
+  j.n1 = op == LAYER_NORM ? length : 3;
+  if (is_sample_norm(op)) {
+    const size_t per = !is_instance_norm(op) && length % 2 == 0 ? 2 : 1;
+    set_samples(&j, 1, 3, per, length / per);
+  }
+  return j;
+}
+
+static void check_constant(const arrays *a, operation op, pattern p, size_t length,
+                           unsigned variant) {
+  const job shape = constant_shape(op, length);
+  if (is_too_short(&shape)) {
+    return;
+  }
+  job j = make_job(a, op, working_type((int)(variant / 8)), shape.n0, shape.n1,
+                   shape.n2, variant % 8);
+  j.groups = shape.groups;
+  fill_x(&j, a->x, p, 1);
+  const char *name;
+  for (size_t k = 0; (name = fastnorm_isa_name(k)) != NULL; k++) {
+    fastnorm_set_isa(name);
+    run_job(&j);
+    for (size_t e = 0; e < 3 * length; e++) {
+      const size_t row = e / j.n2;
+      const place at = {row / j.n1, row % j.n1, e % j.n2};
+      const ptrdiff_t q = (ptrdiff_t)parameter_of(&j, at);
+      const double want = j.bias != NULL ? get(j.bias, j.dtype, q) : 0.0;
+      const double got = get(j.y, j.dtype, (ptrdiff_t)e);
+      CHECK(got == want, "%s: element %zu is %g, not %g",
+            describe(&j, pattern_names[p]), e, got, want);
+    }
+  }
+  fastnorm_set_isa(NULL);
+}
+
+/* A constant group gives exactly the bias, or zero; one element likewise. */
 static void constant_is_exactly_the_bias(void) {
   arrays a = new_arrays(3 * 5000);
   static const size_t lengths[] = {1, 2, 3, 15, 16, 17, 64, 100, 513, 5000};
   static const pattern constants[] = {CONSTANT, CONSTANT_HUGE, CONSTANT_SUBNORMAL,
                                       ZEROS};
-  for (size_t i = 0; i < LENGTH(lengths) * LENGTH(constants) * 32; i++) {
+  static const operation ops[] = {LAYER_NORM, BATCH_TRAINING, GROUP_NORM,
+                                  GROUP_LAST, INSTANCE_NORM,  INSTANCE_LAST};
+  for (size_t i = 0; i < LENGTH(lengths) * LENGTH(constants) * LENGTH(ops); i++) {
     const size_t length = lengths[i % LENGTH(lengths)];
     const size_t rest = i / LENGTH(lengths);
-    const operation op = rest / 16 % 2 == 0 ? LAYER_NORM : BATCH_TRAINING;
-    const pattern p = constants[rest / 32];
-    if (op == BATCH_TRAINING && length == 1) {
-      continue;
+    for (unsigned variant = 0; variant < 16; variant++) {
+      check_constant(&a, ops[rest / LENGTH(constants)],
+                     constants[rest % LENGTH(constants)], length, variant);
     }
-    const unsigned variant = (unsigned)(rest / 2 % 8);
-    job j =
-        make_job(&a, op, working_type((int)(rest % 2)), op == LAYER_NORM ? 3 : length,
-                 op == LAYER_NORM ? length : 3, 1, variant);
-    fill_x(&j, a.x, p, 1);
+  }
+  free_arrays(&a);
+}
+
+/* Rows of zeros have no direction: they stay zeros, and their norm is zero. */
+static void zeros_stay_zeros(void) {
+  arrays a = new_arrays(3 * 5000);
+  static const size_t lengths[] = {1, 2, 3, 15, 16, 17, 64, 100, 513, 1666};
+  for (size_t i = 0; i < LENGTH(lengths) * 2 * 2 * 3; i++) {
+    const size_t length = lengths[i % LENGTH(lengths)];
+    const size_t rest = i / LENGTH(lengths), inner = rest % 2 == 0 ? 1 : 3;
+    const operation op = rest / 4 == 0 ? L2_NORM : RMS_NORM;
+    job j = make_job(&a, op, working_type((int)(rest / 2 % 2)), 3 / inner, length,
+                     inner, rest / 4 == 1 ? 4 : 0);
     const char *name;
+    memset(a.x, 0, 3 * length * sizeof(double));
     for (size_t k = 0; (name = fastnorm_isa_name(k)) != NULL; k++) {
       fastnorm_set_isa(name);
+      memset(a.y, 0xff, 3 * length * sizeof(double));
+      memset(a.rstd, 0xff, 3 * sizeof(double));
       run_job(&j);
-      for (size_t e = 0; e < 3 * length; e++) {
-        const ptrdiff_t q = (ptrdiff_t)(e % j.n1);
-        const double want = j.bias != NULL ? get(j.bias, j.dtype, q) : 0.0;
-        const double got = get(j.y, j.dtype, (ptrdiff_t)e);
-        CHECK(got == want, "%s: element %zu is %g, not %g",
-              describe(&j, pattern_names[p]), e, got, want);
+      for (ptrdiff_t e = 0; e < 3 * (ptrdiff_t)length; e++) {
+        CHECK(get(j.y, j.dtype, e) == 0.0, "%s: element %td is %g",
+              describe(&j, "zeros"), e, get(j.y, j.dtype, e));
+      }
+      for (ptrdiff_t r = 0; op == L2_NORM && r < 3; r++) {
+        CHECK(get(j.rstd, j.dtype, r) == 0.0, "%s: the norm is %g",
+              describe(&j, "zeros"), get(j.rstd, j.dtype, r));
       }
     }
   }
@@ -39,52 +92,77 @@ static void constant_is_exactly_the_bias(void) {
   free_arrays(&a);
 }
 
-/* running = (1 - f) * running + f * observed, the variance unbiased; cumulatively,
- * f = 1 / (k + 1). */
+/* Mean and unbiased variance of channel c: of instance norm their means over the
+ * batch. What may be wrong with the mean goes with the spread. */
+typedef struct observation {
+  long double mean, var, spread;
+} observation;
+
+static observation observe(const job *j, const group_truth *truths, size_t c) {
+  const size_t instances = is_instance_norm(j->op) ? j->n0 : 1;
+  const long double n = (long double)group_length(j);
+  observation o = {0.0L, 0.0L, 0.0L};
+  for (size_t i = 0; i < instances; i++) {
+    const group_truth t = truths[i * parameter_count(j) + c];
+    o.mean += (t.hi + t.lo) / (long double)instances;
+    o.var += t.m2 / (n - 1.0L) / (long double)instances;
+    o.spread += larger(sqrtl(t.var), fabsl(t.hi)) / (long double)instances;
+  }
+  return o;
+}
+
+/* running = (1 - f) * running + f * observed; cumulatively, f = 1 / (k + 1). */
+static void check_running(job *j, const arrays *a, pattern p) {
+  double before[2][5];
+  for (ptrdiff_t c = 0; c < 5; c++) {
+    before[0][c] = get(a->running_mean, j->dtype, c);
+    before[1][c] = get(a->running_var, j->dtype, c);
+  }
+  group_truth *truths = find_truths(j);
+  CHECK(run_job(j) == FASTNORM_OK, "%s", describe(j, pattern_names[p]));
+  const long double f = j->momentum == FASTNORM_MOMENTUM_CUMULATIVE
+                            ? 1.0L / (long double)(j->tracked + 1)
+                        : j->momentum == 0.0 ? (long double)0.1
+                                             : (long double)j->momentum;
+  for (size_t c = 0; c < 5; c++) {
+    const observation o = observe(j, truths, c);
+    const long double observed[] = {o.mean, o.var}, size[] = {o.spread, o.var};
+    void *const stored[] = {a->running_mean, a->running_var};
+    for (int s = 0; s < 2; s++) {
+      const long double old = (1.0L - f) * (long double)before[s][c];
+      const long double exact = old + f * observed[s];
+      const double got = get(stored[s], j->dtype, (ptrdiff_t)c);
+      CHECK(is_close(got, exact, larger(fabsl(old), f * size[s]), j->dtype),
+            "%s: momentum %g: running %s is %.17g, not %.21Lg",
+            describe(j, pattern_names[p]), j->momentum, s ? "var" : "mean", got, exact);
+    }
+  }
+  free(truths);
+}
+
 static void running_statistics(void) {
   static const double momenta[] = {0.0, 0.1, 0.7, 1.0, FASTNORM_MOMENTUM_CUMULATIVE};
+  static const operation ops[] = {BATCH_TRAINING, BATCH_TRAINING, INSTANCE_NORM,
+                                  INSTANCE_LAST};
   arrays a = new_arrays(40 * 5 * 7);
   for (int p = 0; p < PATTERNS; p++) {
-    for (size_t i = 0; i < LENGTH(momenta) * 2 * 2; i++) {
+    for (size_t i = 0; i < LENGTH(momenta) * 2 * LENGTH(ops); i++) {
       const fastnorm_dtype dtype = working_type((int)(i % 2));
-      job j = make_job(&a, BATCH_TRAINING, dtype, 40, 5, i / 2 % 2 == 0 ? 1 : 7, 3);
-      j.momentum = momenta[i / 4];
+      const operation op = ops[i / 2 % LENGTH(ops)];
+      const size_t spatial = i / 2 % LENGTH(ops) == 0 ? 1 : 7;
+      const int last = is_channels_last(op);
+      job j = make_job(&a, op, dtype, 40, last ? spatial : 5, last ? 5 : spatial, 3);
+      j.momentum = momenta[i / 2 / LENGTH(ops)];
       j.tracked = i;
+      if (is_instance_norm(op) && j.momentum == FASTNORM_MOMENTUM_CUMULATIVE) {
+        continue;
+      }
       j.running_mean = a.running_mean;
       j.running_var = a.running_var;
       fill_x(&j, a.x, (pattern)p, i);
       fill_flat(a.running_mean, dtype, 5, 3.0, 1.0, 5);
       fill_flat(a.running_var, dtype, 5, 30.0, 1.0, 6);
-      double before[2][5];
-      for (ptrdiff_t c = 0; c < 5; c++) {
-        before[0][c] = get(a.running_mean, dtype, c);
-        before[1][c] = get(a.running_var, dtype, c);
-      }
-      group_truth *truths = find_truths(&j);
-      CHECK(run_job(&j) == FASTNORM_OK, "%s", describe(&j, pattern_names[p]));
-      const long double f = j.momentum == FASTNORM_MOMENTUM_CUMULATIVE
-                                ? 1.0L / (long double)(i + 1)
-                            : j.momentum == 0.0 ? (long double)0.1
-                                                : (long double)j.momentum;
-      const size_t n = group_length(&j);
-      for (size_t c = 0; c < 5; c++) {
-        const long double observed[] = {truths[c].hi + truths[c].lo,
-                                        truths[c].m2 / (long double)(n - 1)};
-        void *const stored[] = {a.running_mean, a.running_var};
-        const long double spread[] = {sqrtl(truths[c].var), 0.0L};
-        for (int s = 0; s < 2; s++) {
-          const long double old = (1.0L - f) * (long double)before[s][c];
-          const long double exact = old + f * observed[s];
-          const long double scale =
-              larger(fabsl(old), f * larger(fabsl(observed[s]), spread[s]));
-          const double got = get(stored[s], dtype, (ptrdiff_t)c);
-          CHECK(is_close(got, exact, scale, dtype),
-                "%s: momentum %g: running %s is %.17g, not %.21Lg",
-                describe(&j, pattern_names[p]), j.momentum, s ? "var" : "mean", got,
-                exact);
-        }
-      }
-      free(truths);
+      check_running(&j, &a, (pattern)p);
     }
   }
   free_arrays(&a);
@@ -143,6 +221,7 @@ static void merge_is_the_whole(void) {
 int main(int argc, char **argv) {
   static const test_case tests[] = {
       {"constant_is_exactly_the_bias", constant_is_exactly_the_bias},
+      {"zeros_stay_zeros", zeros_stay_zeros},
       {"running_statistics", running_statistics},
       {"merge_is_the_whole", merge_is_the_whole},
   };
