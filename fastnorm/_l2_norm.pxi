@@ -127,6 +127,16 @@ flush_denormals
     TypeError, ValueError, RuntimeError
         As for `layer_norm`; nothing has been written then.
 
+    Notes
+    -----
+    ``y = input / max(norm, eps)`` along `dim` [1]_. Where `eps` is 0, zeros give zeros
+    and not NaN.
+
+    References
+    ----------
+    .. [1] W. Liu, A. Rabinovich, A. C. Berg, "ParseNet: Looking Wider to See Better",
+       2015, arXiv:1506.04579 (L2 norm as a layer).
+
     Examples
     --------
     >>> import numpy as np

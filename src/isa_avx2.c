@@ -20,7 +20,8 @@
 
 #define FN_ISA avx2
 #include "simd/avx2.h"
-#include "simd/image_avx2.h"
+
+#include "simd/image_avx2.h" /* stands on the one above */
 
 #define FN_T_IS_FLOAT 1
 #include "template/kernels.h"

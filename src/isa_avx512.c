@@ -20,7 +20,8 @@
 
 #define FN_ISA avx512
 #include "simd/avx512.h"
-#include "simd/image_avx512.h"
+
+#include "simd/image_avx512.h" /* stands on the one above */
 
 #define FN_T_IS_FLOAT 1
 #include "template/kernels.h"

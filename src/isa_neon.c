@@ -10,8 +10,9 @@
 #include "range.h"
 
 #define FN_ISA neon
-#include "simd/image_neon.h"
 #include "simd/neon.h"
+
+#include "simd/image_neon.h" /* stands on the one above */
 
 #define FN_T_IS_FLOAT 1
 #include "template/kernels.h"

@@ -15,8 +15,9 @@
 #define FN_WORD static inline
 
 #define FN_ISA portable
-#include "simd/image_portable.h"
 #include "simd/portable.h"
+
+#include "simd/image_portable.h" /* stands on the one above */
 
 #define FN_T_IS_FLOAT 1
 #include "template/kernels.h"
