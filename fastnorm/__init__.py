@@ -6,6 +6,9 @@ The functions have the signatures of ``torch.nn.functional`` on NumPy arrays; wh
 lacks is keyword-only. See ``help(fastnorm.layer_norm)`` and so on.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from fastnorm._core import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -30,9 +33,11 @@ from fastnorm._core import (
     set_num_threads,
     show_config,
 )
-from fastnorm.fold import fold_batch_norm
-from fastnorm.layers import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
-from fastnorm.standardize import standardize, unstandardize
+
+if TYPE_CHECKING:
+    from fastnorm.fold import fold_batch_norm
+    from fastnorm.layers import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
+    from fastnorm.tables import standardize, unstandardize
 
 __all__ = [
     "IMAGENET_MEAN",
@@ -66,3 +71,28 @@ __all__ = [
     "standardize",
     "unstandardize",
 ]
+
+# Written in Python, and not needed by those who call the functions: imported when first
+# asked for, so that `import fastnorm` stays quick.
+_LATER = {
+    "BatchNorm": "fastnorm.layers",
+    "GroupNorm": "fastnorm.layers",
+    "InstanceNorm": "fastnorm.layers",
+    "LayerNorm": "fastnorm.layers",
+    "RMSNorm": "fastnorm.layers",
+    "fold_batch_norm": "fastnorm.fold",
+    "standardize": "fastnorm.tables",
+    "unstandardize": "fastnorm.tables",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LATER:
+        raise AttributeError(f"module 'fastnorm' has no attribute {name!r}")
+    value: object = getattr(import_module(_LATER[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

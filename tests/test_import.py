@@ -19,7 +19,10 @@ import pytest
 import fastnorm
 import fastnorm._core
 
-OPTIONAL = ["click", "matplotlib", "numba", "rich", "sklearn", "threadpoolctl", "torch"]
+OPTIONAL = [
+    "albucore", "click", "cv2", "matplotlib", "ml_dtypes", "numba", "onnxruntime", "rich",
+    "sklearn", "threadpoolctl", "torch",
+]  # fmt: skip
 NAMES = [
     "layer_norm", "rms_norm", "l2_norm", "normalize", "batch_norm", "group_norm",
     "instance_norm", "moments", "merge_moments",

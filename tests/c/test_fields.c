@@ -190,6 +190,7 @@ static void epilogues(void) {
             (args.y_scale = NOT_ALIGNED(m.y_scale), args.format.y = FASTNORM_INT8));   \
     REFUSED(op, overlap, (args.y_scale = m.rstd, args.format.y = FASTNORM_INT8));      \
     REFUSED(op, overlap, (args.y_scale = m.x + 3, args.format.y = FASTNORM_INT8));     \
+    REFUSED(op, overlap, (args.y_scale = m.x + 62, args.format.y = FASTNORM_INT8));    \
     ACCEPTED(op, 1, (args.y_scale = m.y_scale, args.format.y = FASTNORM_UINT8));       \
   } while (0)
 

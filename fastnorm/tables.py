@@ -1,4 +1,4 @@
-# standardize.py - stored mean and deviation applied to a table, and taken off again.
+# tables.py - stored mean and deviation applied to a table, and taken off again.
 # SPDX-License-Identifier: MIT
 """standardize and unstandardize: features by statistics that the caller has."""
 
