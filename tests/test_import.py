@@ -20,8 +20,8 @@ import fastnorm
 import fastnorm._core
 
 OPTIONAL = [
-    "albucore", "click", "cv2", "matplotlib", "ml_dtypes", "numba", "onnxruntime", "rich",
-    "sklearn", "threadpoolctl", "torch",
+    "albucore", "click", "cv2", "matplotlib", "ml_dtypes", "numba", "onnxruntime",
+    "rich", "sklearn", "threadpoolctl", "torch",
 ]  # fmt: skip
 NAMES = [
     "layer_norm", "rms_norm", "l2_norm", "normalize", "batch_norm", "group_norm",

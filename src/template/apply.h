@@ -52,7 +52,7 @@ FN_WORD vec FN_KERNEL(weigh)(vec t, vec weight, vec bias, int mode) {
 
 /* Element i of one run, or of two in step (which then share the weight and bias). */
 typedef struct FN_KERNEL(lines) {
-  const T *x;
+  const T *x, *ahead;
   T *y;
   ptrdiff_t x_apart, y_apart;
   vec hi[2], scale[2], offset[2];
@@ -70,6 +70,8 @@ FN_WORD void FN_KERNEL(apply_vec)(const lines *l, size_t i, bool centered, int m
     const vec t =
         FN_KERNEL(normalized)(v, l->hi[k], l->scale[k], l->offset[k], centered);
     T *y = l->y + k * l->y_apart + i;
+    if (stream && l->ahead)
+      FN_PREFETCH_VEC(l->ahead + k * l->x_apart + i);
     if (stream)
       V(stream)(y, FN_KERNEL(weigh)(t, w, c, mode));
     else
@@ -127,8 +129,11 @@ FN_WORD void FN_KERNEL(apply_from_run)(const fn_runs *g, size_t r, T *y,
   const ptrdiff_t x_seg_stride = g->seg_stride;
   lines l = {.x_apart = g->row_stride,
              .y_apart = y_row_stride,
+             .ahead = (const T *)g->ahead,
              .weight = weight,
              .bias = bias};
+  if (l.ahead)
+    l.ahead += (ptrdiff_t)r * g->row_stride;
   for (int k = 0; k < runs; k++) {
     l.scale[k] = V(splat)(scale[r + (size_t)k]);
     l.hi[k] = centered ? V(splat)(hi[r + (size_t)k]) : zero;
