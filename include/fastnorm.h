@@ -127,8 +127,9 @@ FASTNORM_API const char *fastnorm_strerror(fastnorm_status status);
  * that of .dtype, the type of x, is float32.
  *
  * Arithmetic and the statistics that come back are double for float64 and float for
- * everything else (the working type): 16-bit and 8-bit elements are widened exactly, and
- * a result is rounded once, to nearest even, where it is stored. float64 does not mix
+ * everything else (the working type): 16-bit elements are widened exactly, 8-bit ones to
+ * their number rounded to float (exactly where the scale is a power of two), and a result
+ * is rounded once, to nearest even, where it is stored. float64 does not mix
  * with the other types in one call; these mix freely. */
 typedef enum fastnorm_dtype {
   FASTNORM_DEFAULT = 0,
