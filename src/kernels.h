@@ -36,9 +36,9 @@ typedef struct fn_runs {
    * from element `at` on (see stage.h). */
   const struct fn_source *source;
   size_t row, at;
-  const void
-      *ahead; /* NULL, or runs of the same strides that will be read next: what is
-                        streamed has time to ask for them */
+  /* Not for statistics: NULL, or runs of the same strides that will be read next, for
+   * which there is time to ask while results are streamed. */
+  const void *ahead;
 } fn_runs;
 
 /* A table: `rows` rows of `cols` contiguous elements each. For statistics, `fold` rows

@@ -23,13 +23,14 @@ def block(language: str, after: str = "") -> str:
     return found.group(1)
 
 
-def test_the_python_example(tmp_path: Path) -> None:
+def test_the_python_examples(tmp_path: Path) -> None:
     file = tmp_path / "example.py"
-    file.write_text(block("python"), encoding="utf-8")
+    both = block("python") + block("python", "goes with it, in one pass")
+    file.write_text(both, encoding="utf-8")
     done = subprocess.run(
         [sys.executable, file], capture_output=True, text=True, check=True, cwd=tmp_path
     )
-    assert done.stdout == "True (2, 64, 32, 24) (64,)\n"
+    assert done.stdout == "True (2, 64, 32, 24) (64,)\nTrue (3, 224, 224)\n"
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
