@@ -65,12 +65,12 @@ static void constant_is_exactly_the_bias(void) {
 static void zeros_stay_zeros(void) {
   arrays a = new_arrays(3 * 5000);
   static const size_t lengths[] = {1, 2, 3, 15, 16, 17, 64, 100, 513, 1666};
-  for (size_t i = 0; i < LENGTH(lengths) * 2 * 2 * 3; i++) {
+  for (size_t i = 0; i < LENGTH(lengths) * 2 * 2 * 4; i++) {
     const size_t length = lengths[i % LENGTH(lengths)];
     const size_t rest = i / LENGTH(lengths), inner = rest % 2 == 0 ? 1 : 3;
-    const operation op = rest / 4 == 0 ? L2_NORM : RMS_NORM;
+    const operation op = rest / 8 == 0 ? L2_NORM : RMS_NORM;
     job j = make_job(&a, op, working_type((int)(rest / 2 % 2)), 3 / inner, length,
-                     inner, rest / 4 == 1 ? 4 : 0);
+                     inner, rest / 4 % 2 == 1 ? 4 : 0);
     const char *name;
     memset(a.x, 0, 3 * length * sizeof(double));
     for (size_t k = 0; (name = fastnorm_isa_name(k)) != NULL; k++) {
