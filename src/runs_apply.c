@@ -2,6 +2,11 @@
  * SPDX-License-Identifier: MIT */
 #include "runs.h"
 
+/* Elements of a block of short runs: few, so that reading x, what is added, and writing y
+ * take turns often and memory keeps pace with each ([32, 256, 196] with post_add and relu:
+ * 8192 elements 400 us, 4096 300, 2048 335). */
+#define BLOCK 4096
+
 static const void *offset_by(const fn_run_apply *a, const void *p, size_t i) {
   return p ? fn_element(a->dtype, p, (ptrdiff_t)i) : NULL;
 }
@@ -60,7 +65,7 @@ void fn_runs_apply(const fn_run_apply *a, const fn_runs *g, const fn_output *out
     return;
   }
   if (run <= most) {
-    const size_t fit = run <= most / 2 ? most / 2 / run : 1;
+    const size_t fit = run <= BLOCK ? BLOCK / run : 1;
     for (size_t r = 0; r < g->rows; r += fit) {
       const fn_output o = fn_output_at(a->dtype, out, r, 0, 0);
       fn_runs some = fn_run_alone(g, a->dtype, r);
