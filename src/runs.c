@@ -5,10 +5,6 @@
 #include "check.h"
 #include "sum.h"
 
-void *fn_element(fastnorm_dtype dtype, const void *p, ptrdiff_t i) {
-  return (char *)p + i * (dtype == FASTNORM_FLOAT32 ? 4 : 8);
-}
-
 /* Element i of x, whatever x is an array of. */
 static void *element_of_x(const fn_runs *g, fastnorm_dtype dtype, ptrdiff_t i) {
   return (char *)g->x +
@@ -60,39 +56,35 @@ fn_runs fn_run_chunk(const fn_runs *g, fastnorm_dtype dtype, size_t r, size_t i)
 
 /* Up to four vecs, evenly spaced: within a tenth of a deviation or so of the mean of
  * ordinary data, and the (rounded) mean itself of short runs. */
-static fn_samples samples_of(const fn_runs *g, fastnorm_dtype dtype) {
-  const size_t vec = 128 / fn_dtype_size(dtype);
+static void find_samples(const fn_runs *g, fastnorm_dtype dtype, fn_samples *s) {
+  const size_t vec = dtype == FASTNORM_FLOAT32 ? 32 : 16;
   const size_t per_segment = (g->len + vec - 1) / vec, steps = g->segs * per_segment;
-  fn_samples s = {.count = steps < 4 ? steps : 4};
-  for (size_t i = 0; i < s.count; i++) {
+  s->count = steps < 4 ? steps : 4;
+  s->all = 0;
+  for (size_t i = 0; i < s->count; i++) {
     const size_t step = steps < 4 ? i : steps / 4 * i;
     const size_t seg = g->segs == 1 ? 0 : step / per_segment; /* a division is slow */
     const size_t from = (step - seg * per_segment) * vec;
-    s.at[i] = (ptrdiff_t)seg * g->seg_stride + (ptrdiff_t)from;
-    s.n[i] = g->len - from < vec ? g->len - from : vec;
-    s.all += s.n[i];
+    s->at[i] = (ptrdiff_t)seg * g->seg_stride + (ptrdiff_t)from;
+    s->n[i] = g->len - from < vec ? g->len - from : vec;
+    s->all += s->n[i];
   }
-  return s;
 }
 
-void fn_runs_shift(const fn_kernels *k, fastnorm_dtype dtype, const fn_runs *g,
-                   void *shift) {
-  const fn_samples s = samples_of(g, dtype);
-  if (!g->source) {
-    k->shift_runs(g, &s, shift);
-    return;
-  }
+/* The same where x must be gathered: the samples of a run, packed. */
+static void shift_of_source(const fn_kernels *k, fastnorm_dtype dtype, const fn_runs *g,
+                            const fn_samples *s, void *shift) {
   const size_t vec = 128 / fn_dtype_size(dtype);
   for (size_t r = 0; r < g->rows; r++) {
     _Alignas(64) char four[4 * 128];
     fn_group_array one;
-    fn_samples packed = s;
-    for (size_t i = 0; i < s.count; i++) {
+    fn_samples packed = *s;
+    for (size_t i = 0; i < s->count; i++) {
       fn_runs piece = fn_run_alone(g, dtype, r);
-      piece.x = element_of_x(&piece, dtype, s.at[i]);
-      piece.at += g->segs == 1 ? (size_t)s.at[i] : 0;
+      piece.x = element_of_x(&piece, dtype, s->at[i]);
+      piece.at += g->segs == 1 ? (size_t)s->at[i] : 0;
       piece.segs = 1;
-      piece.len = s.n[i];
+      piece.len = s->n[i];
       fn_gather_runs(dtype, &piece, false, four + i * 128);
       packed.at[i] = (ptrdiff_t)(i * vec);
     }
@@ -100,6 +92,16 @@ void fn_runs_shift(const fn_kernels *k, fastnorm_dtype dtype, const fn_runs *g,
     k->shift_runs(&run, &packed, &one);
     fn_set(dtype, shift, r, fn_get(dtype, &one, 0));
   }
+}
+
+void fn_runs_shift(const fn_kernels *k, fastnorm_dtype dtype, const fn_runs *g,
+                   void *shift) {
+  fn_samples s;
+  find_samples(g, dtype, &s);
+  if (g->source)
+    shift_of_source(k, dtype, g, &s, shift);
+  else
+    k->shift_runs(g, &s, shift);
 }
 
 void fn_chunk_sums(const fn_kernels *k, fastnorm_dtype dtype, const fn_runs *chunk,

@@ -36,7 +36,9 @@ void fn_run_chunk_begin(const fn_runs *g, fastnorm_dtype dtype, size_t i, size_t
 
 /* The run r alone; element i of an array of the dtype. */
 fn_runs fn_run_alone(const fn_runs *g, fastnorm_dtype dtype, size_t r);
-void *fn_element(fastnorm_dtype dtype, const void *p, ptrdiff_t i);
+static inline void *fn_element(fastnorm_dtype dtype, const void *p, ptrdiff_t i) {
+  return (char *)p + i * (dtype == FASTNORM_FLOAT32 ? 4 : 8);
+}
 
 /* s->shift of each run. */
 void fn_runs_shift(const fn_kernels *k, fastnorm_dtype dtype, const fn_runs *g,

@@ -14,10 +14,6 @@ static void *at_or_null(const void *p, size_t element, ptrdiff_t i) {
   return p ? at(p, element, i) : NULL;
 }
 
-size_t fn_stage_elements(fastnorm_dtype working) {
-  return FN_STAGE_BYTES / fn_dtype_size(working);
-}
-
 /* n elements from x on, which is element i of row `row`. */
 static void gather_span(const fn_source *s, const void *x, size_t row, size_t i,
                         size_t n, bool last, void *out) {

@@ -19,7 +19,9 @@ typedef union fn_stage {
 
 /* How many elements of the working type it holds; half of it fits the first-level cache,
  * and is what blocks of several runs or rows are made of. */
-size_t fn_stage_elements(fastnorm_dtype working);
+static inline size_t fn_stage_elements(fastnorm_dtype working) {
+  return working == FASTNORM_FLOAT32 ? FN_STAGE_BYTES / 4 : FN_STAGE_BYTES / 8;
+}
 
 /* How x is read. Pointers of what is added are those of row 0, element 0. */
 typedef struct fn_source {

@@ -289,6 +289,6 @@ def test_deviations_beyond_the_type_are_named() -> None:
 
 
 def test_examples_in_docstrings() -> None:
-    results = doctest.testmod(sys.modules["fastnorm.standardize"])
+    results = doctest.testmod(sys.modules["fastnorm.tables"])
     assert results.attempted >= 5
     assert results.failed == 0

@@ -199,13 +199,28 @@ static void FN_KERNEL(put_all)(const T *v, size_t n, void *y, const quantizer *q
 #undef CASE
 }
 
+FN_WORD size_t FN_KERNEL(element_bytes)(fastnorm_dtype dtype) {
+  switch (dtype) {
+  case FASTNORM_FLOAT16:
+  case FASTNORM_BFLOAT16:
+    return 2;
+  case FASTNORM_INT8:
+  case FASTNORM_UINT8:
+    return 1;
+  default:
+    return sizeof(T);
+  }
+}
+
 /* out[i] = v[i] + post_add[from + i], or 0 if that is negative. */
 FN_WORD void FN_KERNEL(add_loop)(const fn_scatter *s, const T *v, size_t from, size_t n,
                                  T *out, bool relu) {
   const fn_scatter copy = *s; /* out may not change it */
+  const size_t size = FN_KERNEL(element_bytes)(s->post_add_dtype);
   const vec zero = V(splat)((T)0);
   for (size_t i = 0; i < n; i += FN_VEC) {
     const size_t m = n - i < FN_VEC ? n - i : FN_VEC;
+    FN_PREFETCH_VEC((const char *)copy.post_add + (from + i) * size + 4096);
     const vec t =
         V(add)(FN_KERNEL(fetch)(FASTNORM_DEFAULT, v, i, m),
                FN_KERNEL(fetch)(copy.post_add_dtype, copy.post_add, from + i, m));
@@ -257,19 +272,6 @@ static void FN_KERNEL(activate_all)(const fn_scatter *s, const T *v, size_t from
     V(store)(tail, FN_KERNEL(fetch)(FASTNORM_DEFAULT, v, n - rest, rest));
     FN_KERNEL(activate_whole)(s, tail, FN_VEC, tail);
     V(store_partial)(out + (n - rest), rest, V(load)(tail));
-  }
-}
-
-FN_WORD size_t FN_KERNEL(element_bytes)(fastnorm_dtype dtype) {
-  switch (dtype) {
-  case FASTNORM_FLOAT16:
-  case FASTNORM_BFLOAT16:
-    return 2;
-  case FASTNORM_INT8:
-  case FASTNORM_UINT8:
-    return 1;
-  default:
-    return sizeof(T);
   }
 }
 
