@@ -75,14 +75,31 @@ for name in "${only[@]}"; do
 done
 [[ -n $keep ]] && exit 0
 
+# run_one NAME: its output and "CODE SECONDS" into files.
+run_one() {
+  local begun=$SECONDS code=0
+  # shellcheck disable=SC2086
+  ${RUN-} "$build/test_$1" "${quick[@]}" >"$build/$1.log" 2>&1 </dev/null || code=$?
+  echo "$code $((SECONDS - begun))" >"$build/$1.code"
+}
+
+# Two at a time, as above.
+running=0
+for name in "${only[@]}"; do
+  if [[ $running -ge 2 ]]; then
+    wait -n
+    running=$((running - 1))
+  fi
+  run_one "$name" &
+  running=$((running + 1))
+done
+wait
+
 passed=0
 failed=0
 for name in "${only[@]}"; do
-  begun=$SECONDS
-  code=0
-  # shellcheck disable=SC2086
-  ${RUN-} "$build/test_$name" "${quick[@]}" >"$build/log" 2>&1 </dev/null || code=$?
-  last=$(tail -n 1 "$build/log")
+  read -r code seconds <"$build/$name.code"
+  last=$(tail -n 1 "$build/$name.log")
   if [[ $last =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed$ ]]; then
     passed=$((passed + BASH_REMATCH[1]))
     failed=$((failed + BASH_REMATCH[2]))
@@ -90,10 +107,10 @@ for name in "${only[@]}"; do
     failed=$((failed + 1))
   fi
   if [[ $code -ne 0 ]]; then
-    cat "$build/log"
+    cat "$build/$name.log"
     [[ $last =~ \ 0\ failed$ ]] && failed=$((failed + 1))
   fi
-  echo "test_$name: $last ($((SECONDS - begun)) s, exit $code)"
+  echo "test_$name: $last ($seconds s, exit $code)"
 done
 echo "$passed passed, $failed failed"
 [[ $failed -eq 0 && $passed -gt 0 ]]
