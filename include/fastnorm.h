@@ -108,8 +108,8 @@ typedef enum fastnorm_status {
   FASTNORM_ERROR_THREADS = 13,
   /* a quantization scale or zero point is out of range, or none is needed */
   FASTNORM_ERROR_QUANTIZATION = 14,
-  /* an activation that is not one of fastnorm_activation, or its alpha or beta is NaN or
-   * out of order */
+  /* an activation that is not one of fastnorm_activation, or its alpha or beta is NaN
+   * or out of order */
   FASTNORM_ERROR_ACTIVATION = 15,
   /* groups is zero or does not divide channels */
   FASTNORM_ERROR_GROUPS = 16,
@@ -127,9 +127,9 @@ FASTNORM_API const char *fastnorm_strerror(fastnorm_status status);
  * that of .dtype, the type of x, is float32.
  *
  * Arithmetic and the statistics that come back are double for float64 and float for
- * everything else (the working type): 16-bit elements are widened exactly, 8-bit ones to
- * their number rounded to float (exactly where the scale is a power of two), and a result
- * is rounded once, to nearest even, where it is stored. float64 does not mix
+ * everything else (the working type): 16-bit elements are widened exactly, 8-bit ones
+ * to their number rounded to float (exactly where the scale is a power of two), and a
+ * result is rounded once, to nearest even, where it is stored. float64 does not mix
  * with the other types in one call; these mix freely. */
 typedef enum fastnorm_dtype {
   FASTNORM_DEFAULT = 0,
@@ -142,9 +142,9 @@ typedef enum fastnorm_dtype {
 } fastnorm_dtype;
 
 /* What 8-bit elements stand for: number = (element - zero_point) * scale. A number is
- * stored as round(number / scale) + zero_point, to nearest even, limited to the range of
- * the type (by a multiplication with the reciprocal of scale, rounded to float); NaN as
- * zero_point. Of x or weight and bias only x may be 8-bit, and y. */
+ * stored as round(number / scale) + zero_point, to nearest even, limited to the range
+ * of the type (by a multiplication with the reciprocal of scale, rounded to float); NaN
+ * as zero_point. Of x or weight and bias only x may be 8-bit, and y. */
 typedef struct fastnorm_quantization {
   float scale;        /* 0 means 1; else positive and finite, as is its reciprocal */
   int32_t zero_point; /* within the range of the type */
@@ -275,8 +275,8 @@ typedef struct fastnorm_layer_norm_args {
   ptrdiff_t residual_out_stride;
   fastnorm_epilogue epilogue; /* post_add is [rows, cols, inner] */
   /* [rows]: where y is int8 or uint8, write each row with a scale of its own, that of
-   * its largest magnitude over 127 (1 for a row of zeros; NaN or Inf if it has one), and
-   * the scale here. y_quantization.scale must then be 0. Only for inner = 1. */
+   * its largest magnitude over 127 (1 for a row of zeros; NaN or Inf if it has one),
+   * and the scale here. y_quantization.scale must then be 0. Only for inner = 1. */
   float *y_scale;
   /* [rows, inner] of the working type: normalise by these and not by the statistics of
    * x. Both or neither. */
@@ -409,8 +409,9 @@ FASTNORM_API size_t fastnorm_batch_norm_scratch(const fastnorm_batch_norm_args *
 
 /* ---- Group norm and instance norm ------------------------------------------------ */
 
-/* y = (x - mean) / sqrt(var + eps) * weight + bias, mean and variance over each group of
- * channels / groups adjacent channels of each sample (Wu, He 2018, arXiv:1803.08494).
+/* y = (x - mean) / sqrt(var + eps) * weight + bias, mean and variance over each group
+ * of channels / groups adjacent channels of each sample (Wu, He 2018,
+ * arXiv:1803.08494).
  *
  * x and y are [batch, channels, spatial]: element (n, c, s) is at n * stride +
  * c * channel_stride + s. With channels_last they are [batch, spatial, channels]:
@@ -446,10 +447,11 @@ FASTNORM_API fastnorm_status fastnorm_group_norm(const fastnorm_group_norm_args 
 /* Group norm with one channel per group (Ulyanov, Vedaldi, Lempitsky 2016,
  * arXiv:1607.08022), and what PyTorch does about running statistics.
  *
- * If given, running_mean and running_var are updated as in batch norm, by the means over
- * the batch of the statistics of all instances (of their unbiased variances). With
- * use_running_stats they are applied instead, and only read: then this is batch norm. One
- * value per instance (spatial = 1) is FASTNORM_ERROR_COUNT unless use_running_stats. */
+ * If given, running_mean and running_var are updated as in batch norm, by the means
+ * over the batch of the statistics of all instances (of their unbiased variances). With
+ * use_running_stats they are applied instead, and only read: then this is batch norm.
+ * One value per instance (spatial = 1) is FASTNORM_ERROR_COUNT unless
+ * use_running_stats. */
 typedef struct fastnorm_instance_norm_args {
   size_t size; /* sizeof(fastnorm_instance_norm_args) */
   fastnorm_dtype dtype;
@@ -530,9 +532,9 @@ FASTNORM_API fastnorm_status fastnorm_moments_merge(size_t channels, uint64_t *c
  * width]; each image of it is packed. With reverse_channels channel c of y is channel
  * channels - 1 - c of x (BGR to RGB); mean and std have the order of y.
  *
- * The value is worked out in double, with a relative error of at most 4e-16, and rounded
- * to the type of y: for float32 that is within 0.50001 units in the last place of the
- * exact value. (16-bit results are rounded from the float32 one.)
+ * The value is worked out in double, with a relative error of at most 4e-16, and
+ * rounded to the type of y: for float32 that is within 0.50001 units in the last place
+ * of the exact value. (16-bit results are rounded from the float32 one.)
  *
  * Where x * scale leaves the range of float64, which only a float64 x can, y is Inf. y
  * may be x where their types and layouts are the same. */
@@ -550,8 +552,8 @@ typedef struct fastnorm_normalize_image_args {
   ptrdiff_t y_stride;     /* elements from image to image; 0 means packed */
   int channels_first;
   int reverse_channels;
-  /* Magnitudes of scale and std are 1e-100 to 1e100, those of mean at most 1e100; std is
-   * positive. Else FASTNORM_ERROR_IMAGE. */
+  /* Magnitudes of scale and std are 1e-100 to 1e100, those of mean at most 1e100; std
+   * is positive. Else FASTNORM_ERROR_IMAGE. */
   double scale;       /* 0 means 1 / 255 where x is uint8, else 1 */
   const double *mean; /* [channels], or NULL for zeros */
   const double *std;  /* [channels], or NULL for ones */

@@ -40,8 +40,8 @@ bool fn_count(const size_t n[3], size_t element, size_t *count);
 
 /* Checks each array: a missing pointer, alignment, a byte range outside the address
  * space, and for outputs elements that share memory; and that no output shares memory
- * with another array. Columns side by side in rows of one stride do not count as shared.
- * */
+ * with another array. Columns side by side in rows of one stride do not count as
+ * shared. */
 #define FN_MOST_ARRAYS 16
 fastnorm_status fn_check_arrays(const fn_array *arrays, size_t n);
 

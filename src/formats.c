@@ -1,4 +1,4 @@
-/* formats.c - the types of a call, and what is done to elements on their way in and out.
+/* formats.c - the types of a call, and what is done to elements on their way.
  * SPDX-License-Identifier: MIT */
 #include "formats.h"
 

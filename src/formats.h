@@ -1,4 +1,4 @@
-/* formats.h - the types of a call, and what is done to elements on their way in and out.
+/* formats.h - the types of a call, and what is done to elements on their way.
  * SPDX-License-Identifier: MIT */
 #ifndef FN_FORMATS_H
 #define FN_FORMATS_H

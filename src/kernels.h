@@ -127,8 +127,8 @@ typedef struct fn_scatter {
   double alpha, beta;
   fastnorm_dtype post_add_dtype;
   const void *post_add;
-  /* What will be read next, of this element size, or NULL: it is asked for meanwhile, as
-   * far as y goes. */
+  /* What will be read next, of this element size, or NULL: it is asked for meanwhile,
+   * as far as y goes. */
   const void *ahead;
   size_t ahead_element;
 } fn_scatter;
@@ -144,8 +144,8 @@ typedef double fn_largest_kernel(const void *v, size_t n);
 
 /* Pixels of interleaved channels, and what becomes of them: (x * scale - mean) / std.
  * With `planes` channel k of pixel i goes to y[k * plane + i], else to y[i * channels +
- * k]; with `reverse` the channels of x come from its end. minus_mean and inverse_std are
- * those of the channels of y, over and over. */
+ * k]; with `reverse` the channels of x come from its end. minus_mean and inverse_std
+ * are those of the channels of y, over and over. */
 #define FN_IMAGE_CHANNELS 16
 typedef struct fn_image {
   fastnorm_dtype x, y; /* FLOAT64 both or neither */

@@ -38,8 +38,8 @@ static double l2_of(double *var, double n, double eps) {
 
 /* ---- rows ---- */
 
-/* Those whose scale is out of range, or whose statistics were given and are, have become
- * slow: here is how. */
+/* Those whose scale is out of range, or whose statistics were given and are, have
+ * become slow: here is how. */
 static void find_slow(const fn_rows_work *w, const fn_runs *g, fn_group_stats *s) {
   for (size_t r = 0; s->any_slow && r < g->rows; r++) {
     const fn_runs one = fn_run_alone(g, w->dtype, r);

@@ -2,9 +2,9 @@
  * SPDX-License-Identifier: MIT */
 #include "runs.h"
 
-/* Elements of a block of short runs: few, so that reading x, what is added, and writing y
- * take turns often and memory keeps pace with each ([32, 256, 196] with post_add and relu:
- * 8192 elements 400 us, 4096 300, 2048 335). */
+/* Elements of a block of short runs: few, so that reading x, what is added, and writing
+ * y take turns often and memory keeps pace with each ([32, 256, 196] with post_add and
+ * relu: 8192 elements 400 us, 4096 300, 2048 335). */
 #define BLOCK 4096
 
 static const void *offset_by(const fn_run_apply *a, const void *p, size_t i) {

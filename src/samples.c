@@ -1,4 +1,4 @@
-/* samples.c - statistics of groups of channels within each sample: arguments and pieces.
+/* samples.c - groups of channels within each sample: arguments and pieces.
  * SPDX-License-Identifier: MIT */
 #include "samples.h"
 

@@ -11,8 +11,8 @@
 #include "runs.h"
 
 /* Arguments are checked, extents not 0. Element (n, c, s) of x is at n * x_stride +
- * c * x_channel_stride + s, or channels last at n * x_stride + s * x_channel_stride + c.
- * */
+ * c * x_channel_stride + s, or channels last at n * x_stride + s * x_channel_stride +
+ * c. */
 typedef struct fn_samples_work {
   const fn_kernels *kernels;
   fn_formats f;
@@ -26,15 +26,16 @@ typedef struct fn_samples_work {
   ptrdiff_t x_stride, x_channel_stride, y_stride, y_channel_stride;
   ptrdiff_t post_add_stride, post_add_channel_stride;
   double eps;
-  /* Instance norm's running statistics, or NULL: to be applied, or else to be updated; a
-   * piece of work is then some channels of all samples, in order, and not of one. */
+  /* Instance norm's running statistics, or NULL: to be applied, or else to be updated;
+   * a piece of work is then some channels of all samples, in order, and not of one. */
   fn_vector running_mean, running_var;
   bool use_running;
   double momentum;
 } fn_samples_work;
 
-/* work->batch is 0 if there is nothing to do. Instance norm comes as a group norm of one
- * channel per group; `running` is NULL, or its two arrays without their element size. */
+/* work->batch is 0 if there is nothing to do. Instance norm comes as a group norm of
+ * one channel per group; `running` is NULL, or its two arrays without their element
+ * size. */
 fastnorm_status fn_samples_check(const fastnorm_group_norm_args *args,
                                  const fn_array *running, fn_samples_work *work);
 

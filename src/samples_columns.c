@@ -1,12 +1,12 @@
-/* samples_columns.c - groups of channels with channels last: [batch, spatial, channels].
+/* samples_columns.c - groups of channels, last: [batch, spatial, channels].
  * SPDX-License-Identifier: MIT
  *
- * A channel is a column. The statistics of a group are merged from those of its columns,
- * all of the same number of elements: the mean is that of their means; the variance is
- * the mean of theirs and the variance of their means, which is found one after another
- * (Welford 1962), so that all terms are positive. All in double, the mean with what it
- * loses beside it: a constant group stays exact. For float data plain sums of the
- * differences from the first mean are exact enough, and quicker. */
+ * A channel is a column. The statistics of a group are merged from those of its
+ * columns, all of the same number of elements: the mean is that of their means; the
+ * variance is the mean of theirs and the variance of their means, which is found one
+ * after another (Welford 1962), so that all terms are positive. All in double, the mean
+ * with what it loses beside it: a constant group stays exact. For float data plain sums
+ * of the differences from the first mean are exact enough, and quicker. */
 #include <math.h>
 
 #include "check.h"
@@ -148,7 +148,8 @@ static void add_columns(const fn_samples_work *w, const fn_table *t,
   }
 }
 
-/* Statistics of groups first to first + n: at most FN_COLUMNS channels, or one group. */
+/* Statistics of groups first to first + n: at most FN_COLUMNS channels, or one
+ * group. */
 static void find(const fn_samples_work *w, size_t sample, size_t first, size_t n,
                  fn_column_stats *s, group_found *found) {
   const size_t channels = w->channels / w->groups;

@@ -47,9 +47,9 @@ double fn_slow_mean(const fn_slow *s);
 double fn_slow_var(const fn_slow *s);
 double fn_slow_rstd(const fn_slow *s);
 
-/* y = (X - mean) * rstd * weight + bias over run 0 of g, which has no source. Element i of the run (counted
- * through its segments) uses weight[i * step] and bias[i * step]; either may be NULL.
- * */
+/* y = (X - mean) * rstd * weight + bias over run 0 of g, which has no source. Element i
+ * of the run (counted through its segments) uses weight[i * step] and bias[i * step];
+ * either may be NULL. */
 void fn_slow_apply(fastnorm_dtype dtype, const fn_runs *g, void *y,
                    ptrdiff_t y_seg_stride, const fn_slow *s, const void *weight,
                    const void *bias, size_t step);

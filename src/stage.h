@@ -17,8 +17,8 @@ typedef union fn_stage {
   double f64[FN_STAGE_BYTES / 8];
 } fn_stage;
 
-/* How many elements of the working type it holds; half of it fits the first-level cache,
- * and is what blocks of several runs or rows are made of. */
+/* How many elements of the working type it holds; half of it fits the first-level
+ * cache, and is what blocks of several runs or rows are made of. */
 static inline size_t fn_stage_elements(fastnorm_dtype working) {
   return working == FASTNORM_FLOAT32 ? FN_STAGE_BYTES / 4 : FN_STAGE_BYTES / 8;
 }
@@ -30,7 +30,8 @@ typedef struct fn_source {
   size_t element; /* bytes, of x */
   size_t residual_element, residual_bias_element;
   ptrdiff_t residual_stride, residual_out_stride; /* elements from row to row */
-  /* not 0: element i of a run of one segment is at i % piece of piece number i / piece */
+  /* not 0: element i of a run of one segment is at i % piece of piece number i /
+   * piece */
   size_t piece;
   ptrdiff_t piece_stride;
 } fn_source;

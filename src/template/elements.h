@@ -42,8 +42,8 @@ typedef struct FN_KERNEL(quantizer) {
 
 #if FN_T_IS_FLOAT
 /* The limits are whole numbers, so they can come before the rounding. Adding 1.5 * 2^23
- * rounds to a whole number, to nearest even, and leaves it in the low bits: the low byte
- * of it plus zero_point is the element. */
+ * rounds to a whole number, to nearest even, and leaves it in the low bits: the low
+ * byte of it plus zero_point is the element. */
 FN_WORD u8_vec f32_quantised(vec v, const quantizer *q) {
   const vec t = V(mul)(v, q->scale);
   const vec number = V(select_le)(t, t, t, V(splat)((T)0)); /* NaN as 0 */
@@ -91,7 +91,7 @@ FN_WORD void FN_KERNEL(put)(fastnorm_dtype dtype, void *p, size_t i, size_t n, v
     V(store)(q, v);
 }
 
-/* ---- In --------------------------------------------------------------------------- */
+/* ---- In -------------------------------------------------------------------------- */
 
 FN_WORD void FN_KERNEL(gather_vec)(const fn_gather *g, const void *x, size_t i,
                                    size_t n, T *out, fastnorm_dtype dtype, bool sum) {
@@ -149,11 +149,11 @@ static void FN_KERNEL(gather)(const fn_gather *g, const void *x, size_t n, void 
 #undef CASE
 }
 
-/* ---- Out -------------------------------------------------------------------------- */
+/* ---- Out ------------------------------------------------------------------------- */
 
 /* Two loops: the activation, then the store, over so many elements at a time that they
- * stay in the innermost cache in between; one for each activation and type would be 100.
- * A multiple of a cache line of any type. */
+ * stay in the innermost cache in between; one for each activation and type would be
+ * 100. A multiple of a cache line of any type. */
 #define FN_SCATTER_BLOCK 512
 
 FN_WORD void FN_KERNEL(put_from)(const T *v, size_t n, void *y, const quantizer *q,

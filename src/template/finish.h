@@ -7,9 +7,9 @@
  * exact, so that shift + m is the constant also where the shift was rounded.
  *
  * A shift is good if it is at most a deviation away from the mean: then the difference
- * of the two sums magnifies their rounding by no more than 2. A deviation that is nothing
- * beside eps does not count: else rows of subnormals, whose squares are 0, would all be
- * slow. */
+ * of the two sums magnifies their rounding by no more than 2. A deviation that is
+ * nothing beside eps does not count: else rows of subnormals, whose squares are 0,
+ * would all be slow. */
 
 static bool FN_KERNEL(finish)(size_t n, double count, double eps, const double *sum,
                               const double *sq, const void *shift, void *hi, void *lo,

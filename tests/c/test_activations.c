@@ -1,4 +1,5 @@
-/* test_activations.c - the activations against long double, and on all instruction sets.
+/* test_activations.c - the activations against long double, and on all instruction
+ * sets.
  * SPDX-License-Identifier: MIT
  *
  * `test_activations --measure [STEP]` prints the largest errors, over every STEP-th
@@ -172,7 +173,7 @@ static worst measure64(const bound *b, size_t count) {
   return w;
 }
 
-/* ---- Tests ------------------------------------------------------------------------ */
+/* ---- Tests ----------------------------------------------------------------------- */
 
 static void accuracy(void) {
   for (size_t k = 0; k < LENGTH(bounds); k++) {

@@ -19,7 +19,7 @@ static int same_float(float x, float y) {
   return bits_of(x) == bits_of(y);
 }
 
-/* ---- Values ----------------------------------------------------------------------- */
+/* ---- Values ---------------------------------------------------------------------- */
 
 static void widening(void) {
   enum { COUNT = 65536 };
@@ -175,7 +175,7 @@ static void largest(void) {
   CHECK(kernels_of(FASTNORM_FLOAT32)->largest(NULL, 0) == 0.0, "largest of nothing");
 }
 
-/* ---- Memory ----------------------------------------------------------------------- */
+/* ---- Memory ---------------------------------------------------------------------- */
 
 enum { ROOMS = 4, ROOM = 1 << 13, MOST = 600 };
 static unsigned char *rooms[ROOMS]; /* ROOM bytes each, between guard pages */
