@@ -20,10 +20,8 @@
  *   select_le(x, y, a, b)     x <= y ? a : b
  *   abs                       absolute value
  *   pow2(t)                   for t = 1.5 * 2^23 + 127 + k (double: 1.5 * 2^52 + 1023 +
- *                             k): 2^k; and 0 for k = -127, Inf for k = 128 (-1023,
- * 1024)
- *   pow2_eighths(t)           float only, for t = 1.5 * 2^20 + k, k a multiple of 1 /
- * 8:
+ *                             k): 2^k; 0 for k = -127, Inf for k = 128 (-1023, 1024)
+ *   pow2_eighths(t)           float only, for t = 1.5 * 2^20 + k, k in eighths:
  *                             2^k, rounded; Inf for k = 128
  *   lookup(table, t)          float only: entry number (low 4 bits of t) of 16
  *   max_magnitude(x, y)       the larger of x and |y|, NaN if there is one; x has no

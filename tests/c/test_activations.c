@@ -1,5 +1,4 @@
-/* test_activations.c - the activations against long double, and on all instruction
- * sets.
+/* test_activations.c - the activations against long double, on every instruction set.
  * SPDX-License-Identifier: MIT
  *
  * `test_activations --measure [STEP]` prints the largest errors, over every STEP-th
