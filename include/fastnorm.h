@@ -117,7 +117,18 @@ typedef enum fastnorm_status {
    * that belong together */
   FASTNORM_ERROR_COMBINATION = 17,
   /* an image of no or too many channels, or a scale, mean or std out of range */
-  FASTNORM_ERROR_IMAGE = 18
+  FASTNORM_ERROR_IMAGE = 18,
+  /* r_max is below 1, d_max is negative (but for FASTNORM_D_MAX_ZERO), or one is NaN */
+  FASTNORM_ERROR_LIMITS = 19,
+  /* a NaN where the call says that none may be, or .nan is no fastnorm_nan_policy */
+  FASTNORM_ERROR_NAN = 20,
+  /* a weight is negative, infinite or NaN */
+  FASTNORM_ERROR_WEIGHT = 21,
+  /* .scratch_size is less than the call needs */
+  FASTNORM_ERROR_SCRATCH = 22,
+  /* a mask and lengths together, a length above the number of positions, .positions
+   * that do not fit, or .masked is no fastnorm_masked */
+  FASTNORM_ERROR_MASK = 23
 } fastnorm_status;
 
 /* One English sentence for a status. Static memory; never NULL, for any value. */
@@ -184,6 +195,45 @@ typedef struct fastnorm_epilogue {
   fastnorm_activation activation;
   double alpha, beta;
 } fastnorm_epilogue;
+
+/* ---- Masks and lengths ----------------------------------------------------------- */
+
+/* What stands in y where a position takes no part. */
+typedef enum fastnorm_masked {
+  FASTNORM_MASKED_ZERO = 0, /* zero, whatever post_add and activation are; zero_point
+                               where y is 8-bit */
+  FASTNORM_MASKED_KEEP = 1  /* x, converted to the type of y; in place, nothing is
+                               written */
+} fastnorm_masked;
+
+/* Which elements of x [batch, channels, spatial] take part. The others are in no
+ * statistics, whatever they hold, NaN and Inf too. All zero: all of them do. A mask
+ * that leaves out nothing counts as none.
+ *
+ * Statistics, and with them the results, have the bits of the same call on an array of
+ * what takes part alone, where there is such an array: the mask is the same for all
+ * channels, and what is left of each sample (of all samples, for batch norm) is put one
+ * after another. Counts are then those of what takes part: the variance of n such
+ * values is divided by n, its running one by n - 1.
+ *
+ * - Where nothing of a channel, group or instance takes part its mean and rstd are
+ *   given as 0, and its running statistics stay as they are.
+ * - Where statistics of the batch need more than one value per channel (batch norm) or
+ *   instance (instance norm), exactly one is FASTNORM_ERROR_COUNT.
+ * - With stored or running statistics to be applied, only y depends on the mask. */
+typedef struct fastnorm_mask {
+  /* NULL, or bytes: element (n, c, s) takes part if the one at n * stride +
+   * c * channel_stride + s * spatial_stride is not 0. A stride of 0 is one byte for
+   * all of them. */
+  const unsigned char *mask;
+  ptrdiff_t stride, channel_stride, spatial_stride;
+  /* NULL, or [batch]: the first lengths[n] of the spatial positions of sample n take
+   * part. Where spatial = 1 samples are `positions` rows of the table each, and there
+   * are batch / positions of them; elsewhere positions is 0 or spatial. */
+  const size_t *lengths;
+  size_t positions;
+  fastnorm_masked masked;
+} fastnorm_mask;
 
 /* ---- Instruction sets ---------------------------------------------------------- */
 
@@ -282,6 +332,12 @@ typedef struct fastnorm_layer_norm_args {
    * x. Both or neither. */
   const void *stored_mean;
   const void *stored_var;
+  /* [rows], each at most cols: of row r (for every inner) the first lengths[r] values
+   * are normalised by the statistics of these, exactly as if cols were lengths[r]. What
+   * is behind them comes out as .masked says, whatever it holds; mean and rstd of
+   * nothing are given as 0. Not with residual, y_scale or stored statistics. */
+  const size_t *lengths;
+  fastnorm_masked masked;
 } fastnorm_layer_norm_args;
 
 FASTNORM_API fastnorm_status fastnorm_layer_norm(const fastnorm_layer_norm_args *args);
@@ -400,12 +456,105 @@ typedef struct fastnorm_batch_norm_args {
   fastnorm_exec exec;
   fastnorm_format format;
   fastnorm_epilogue epilogue;
+  fastnorm_mask mask;
 } fastnorm_batch_norm_args;
 
 FASTNORM_API fastnorm_status fastnorm_batch_norm(const fastnorm_batch_norm_args *args);
 
 /* Bytes of scratch that this call can use; 0 if it has no use for any. */
 FASTNORM_API size_t fastnorm_batch_norm_scratch(const fastnorm_batch_norm_args *args);
+
+/* ---- Batch renormalization ------------------------------------------------------ */
+
+#define FASTNORM_D_MAX_ZERO (-1.0) /* for .d_max: exactly zero (0 means the default) */
+
+/* Batch norm whose training keeps to the running statistics, for small batches or ones
+ * that are no fair sample (Ioffe 2017, arXiv:1702.03275). With training = 1:
+ *     r = sigma_batch / sigma, limited to [1 / r_max, r_max]
+ *     d = (mean_batch - running_mean) / sigma, limited to [-d_max, d_max]
+ *     y = ((x - mean_batch) / sigma_batch * r + d) * weight + bias
+ * where sigma_batch = sqrt(var_batch + eps) and sigma = sqrt(running_var + eps), with
+ * 1 / sigma taken as zero where sigma is. Then the running statistics, which are needed
+ * here, are updated as in batch norm: what is averaged is the unbiased variance (the
+ * paper averages the deviation). With training = 0 this is batch norm.
+ *
+ * With r_max = 1 and d_max = 0 results have the bits of batch norm; with both infinite
+ * they are those of inference from the running statistics as they were before the call.
+ * The error of y is relative to the sum of the magnitudes of its terms and of
+ * sigma_batch / sigma * weight; d is exact as to the running_mean that is stored, and
+ * one of float32 near 1e6 is a multiple of 1/16. For gradients r and d are
+ * constants. */
+typedef struct fastnorm_batch_renorm_args {
+  size_t size; /* sizeof(fastnorm_batch_renorm_args) */
+  fastnorm_dtype dtype;
+  const void *x;
+  void *y;
+  const void *weight; /* [channels], or NULL for ones */
+  const void *bias;   /* [channels], or NULL for zeros */
+  void *running_mean; /* [channels]: read, and with training = 1 updated */
+  void *running_var;  /* [channels] */
+  void *mean; /* [channels]: that of the batch, or the running one; if not NULL */
+  void *rstd; /* [channels]: 1 / sqrt(var + eps) of the same, if not NULL */
+  void *r;    /* [channels] of the working type, written if not NULL; 1 and 0 with */
+  void *d;    /* training = 0 */
+  size_t batch;
+  size_t channels;
+  size_t spatial;
+  ptrdiff_t x_stride; /* elements from sample to sample; 0 means channels * spatial */
+  ptrdiff_t y_stride;
+  ptrdiff_t x_channel_stride; /* elements from channel to channel; 0 means spatial */
+  ptrdiff_t y_channel_stride;
+  int training;
+  double momentum; /* as in fastnorm_batch_norm_args, to num_batches_tracked */
+  uint64_t num_batches_tracked;
+  double eps;          /* 0 means 1e-5; FASTNORM_EPS_ZERO means none */
+  double r_max;        /* at least 1, may be Inf; 0 means 3 */
+  double d_max;        /* at least 0, may be Inf; 0 means 5 */
+  void *scratch;       /* optional: fastnorm_batch_renorm_scratch() bytes, as in */
+  size_t scratch_size; /* fastnorm_batch_norm_args */
+  fastnorm_exec exec;
+  fastnorm_format format;
+  fastnorm_epilogue epilogue;
+} fastnorm_batch_renorm_args;
+
+FASTNORM_API fastnorm_status
+fastnorm_batch_renorm(const fastnorm_batch_renorm_args *args);
+FASTNORM_API size_t
+fastnorm_batch_renorm_scratch(const fastnorm_batch_renorm_args *args);
+
+/* ---- Weight norm ---------------------------------------------------------------- */
+
+/* y = x / norm * g per channel, norm = sqrt(sum of x^2) over all of the channel: the
+ * weights of a layer as a direction and a length (Salimans, Kingma 2016,
+ * arXiv:1602.07868). A channel of zeros stays zeros.
+ *
+ * x and y are [batch, channels, spatial], laid out as for batch norm: the channels are
+ * the axis that is kept, batch and spatial what comes before and after it. One norm of
+ * everything is batch = channels = 1. */
+typedef struct fastnorm_weight_norm_args {
+  size_t size; /* sizeof(fastnorm_weight_norm_args) */
+  fastnorm_dtype dtype;
+  const void *x;
+  void *y;
+  const void *g; /* [channels] of format.params, or NULL for ones */
+  void *norm;    /* [channels] of the working type: the norm itself, if not NULL */
+  size_t batch;
+  size_t channels;
+  size_t spatial;
+  ptrdiff_t x_stride; /* as in fastnorm_batch_norm_args */
+  ptrdiff_t y_stride;
+  ptrdiff_t x_channel_stride;
+  ptrdiff_t y_channel_stride;
+  void *scratch; /* optional: fastnorm_weight_norm_scratch() bytes, aligned to 8: with
+                    it all threads share long channels and tall tables. Same bits. */
+  size_t scratch_size;
+  fastnorm_exec exec;
+  fastnorm_format format;
+} fastnorm_weight_norm_args;
+
+FASTNORM_API fastnorm_status
+fastnorm_weight_norm(const fastnorm_weight_norm_args *args);
+FASTNORM_API size_t fastnorm_weight_norm_scratch(const fastnorm_weight_norm_args *args);
 
 /* ---- Group norm and instance norm ------------------------------------------------ */
 
@@ -440,6 +589,7 @@ typedef struct fastnorm_group_norm_args {
   fastnorm_epilogue epilogue;
   const void *stored_mean; /* as in fastnorm_layer_norm_args, [batch, groups] */
   const void *stored_var;
+  fastnorm_mask mask;
 } fastnorm_group_norm_args;
 
 FASTNORM_API fastnorm_status fastnorm_group_norm(const fastnorm_group_norm_args *args);
@@ -448,7 +598,8 @@ FASTNORM_API fastnorm_status fastnorm_group_norm(const fastnorm_group_norm_args 
  * arXiv:1607.08022), and what PyTorch does about running statistics.
  *
  * If given, running_mean and running_var are updated as in batch norm, by the means
- * over the batch of the statistics of all instances (of their unbiased variances). With
+ * over the batch of the statistics of all instances (of their unbiased variances), with
+ * a mask each weighted by how many of its values take part. With
  * use_running_stats they are applied instead, and only read: then this is batch norm.
  * One value per instance (spatial = 1) is FASTNORM_ERROR_COUNT unless
  * use_running_stats. */
@@ -477,10 +628,316 @@ typedef struct fastnorm_instance_norm_args {
   fastnorm_exec exec;
   fastnorm_format format;
   fastnorm_epilogue epilogue;
+  fastnorm_mask mask;
 } fastnorm_instance_norm_args;
 
 FASTNORM_API fastnorm_status
 fastnorm_instance_norm(const fastnorm_instance_norm_args *args);
+
+/* ---- Gradients of the norms of channels ------------------------------------------ */
+
+/* From grad_y, the gradient of a loss by y, those by x, weight and bias, with xhat =
+ * (x - mean) * rstd and means over all that shares its statistics:
+ *     grad_x = rstd * (G - mean(G) - xhat * mean(G * xhat)),  G = grad_y * weight
+ *     grad_weight = sum of grad_y * xhat,  grad_bias = sum of grad_y   (per channel)
+ *
+ * What holds for all of them, beside what is said at the top:
+ * - Each of grad_x, grad_weight and grad_bias is worked out if it is not NULL. grad_x
+ *   may be grad_y or x (of its type and strides).
+ * - grad_y and x are of .dtype, any but 8-bit; weight is of format.params; grad_x of
+ *   format.y; all others are of the working type, so that sums are not rounded to 16
+ *   bits.
+ * - mean and rstd are those that the norm has written, or both NULL: then they are
+ *   found from x and eps, which is not used otherwise. The part of the mean that its
+ *   rounding lost is found again from x.
+ * - Errors: of grad_x at most 8e-7 (float64: 2e-15) of the largest magnitude of rstd
+ *   * G, rstd * mean(G) and rstd * xhat * mean(G * xhat) in what shares statistics; of
+ *   the sums as much of the sum of the magnitudes of their terms, with |xhat| plus its
+ *   root mean square for xhat. Where grad_y is constant and weight is one number,
+ *   grad_x is exactly 0; where x is constant, grad_weight is exactly 0. A number that
+ *   becomes subnormal on the way is exact to a subnormal step.
+ * - An array with no elements has grad_weight and grad_bias of zeros. */
+
+/* Of batch norm; extents and layouts as there. With training = 0 the statistics do not
+ * depend on x: grad_x = grad_y * weight * rstd; then rstd is needed, and x and mean
+ * are for grad_weight alone. */
+typedef struct fastnorm_batch_norm_backward_args {
+  size_t size; /* sizeof(fastnorm_batch_norm_backward_args) */
+  fastnorm_dtype dtype;
+  const void *grad_y;
+  const void *x;
+  void *grad_x;       /* or NULL */
+  const void *weight; /* [channels], or NULL for ones */
+  void *grad_weight;  /* [channels] of the working type, or NULL */
+  void *grad_bias;    /* [channels] of the working type, or NULL */
+  const void *mean;   /* [channels] of the working type */
+  const void *rstd;   /* [channels] of the working type */
+  size_t batch;
+  size_t channels;
+  size_t spatial;
+  ptrdiff_t grad_y_stride; /* elements from sample to sample; 0: channels * spatial */
+  ptrdiff_t x_stride;
+  ptrdiff_t grad_x_stride;
+  ptrdiff_t grad_y_channel_stride; /* elements from channel to channel; 0: spatial */
+  ptrdiff_t x_channel_stride;
+  ptrdiff_t grad_x_channel_stride;
+  int training;
+  double eps;    /* 0 means 1e-5; FASTNORM_EPS_ZERO means none */
+  void *scratch; /* optional: fastnorm_batch_norm_backward_scratch() bytes, aligned to
+                    8: with it all threads share long channels and tall tables. Same
+                    bits. */
+  size_t scratch_size;
+  fastnorm_exec exec;
+  fastnorm_format format;
+} fastnorm_batch_norm_backward_args;
+
+FASTNORM_API fastnorm_status
+fastnorm_batch_norm_backward(const fastnorm_batch_norm_backward_args *args);
+FASTNORM_API size_t
+fastnorm_batch_norm_backward_scratch(const fastnorm_batch_norm_backward_args *args);
+
+/* Of batch renorm: y = (xhat * r + d) * weight + bias with r and d constants. So G =
+ * grad_y * weight * r, and grad_weight is the sum of grad_y * (xhat * r + d). */
+typedef struct fastnorm_batch_renorm_backward_args {
+  size_t size; /* sizeof(fastnorm_batch_renorm_backward_args) */
+  fastnorm_dtype dtype;
+  const void *grad_y;
+  const void *x;
+  void *grad_x;
+  const void *weight;
+  void *grad_weight;
+  void *grad_bias;
+  const void *mean;
+  const void *rstd;
+  const void *r; /* [channels] of the working type, or NULL for ones */
+  const void *d; /* [channels] of the working type, or NULL for zeros */
+  size_t batch;
+  size_t channels;
+  size_t spatial;
+  ptrdiff_t grad_y_stride; /* all that follow as in batch norm's */
+  ptrdiff_t x_stride;
+  ptrdiff_t grad_x_stride;
+  ptrdiff_t grad_y_channel_stride;
+  ptrdiff_t x_channel_stride;
+  ptrdiff_t grad_x_channel_stride;
+  int training;
+  double eps;
+  void *scratch;
+  size_t scratch_size;
+  fastnorm_exec exec;
+  fastnorm_format format;
+} fastnorm_batch_renorm_backward_args;
+
+FASTNORM_API fastnorm_status
+fastnorm_batch_renorm_backward(const fastnorm_batch_renorm_backward_args *args);
+FASTNORM_API size_t
+fastnorm_batch_renorm_backward_scratch(const fastnorm_batch_renorm_backward_args *args);
+
+/* Of group norm; extents and layouts as there. */
+typedef struct fastnorm_group_norm_backward_args {
+  size_t size; /* sizeof(fastnorm_group_norm_backward_args) */
+  fastnorm_dtype dtype;
+  const void *grad_y;
+  const void *x;
+  void *grad_x;
+  const void *weight;
+  void *grad_weight;
+  void *grad_bias;
+  const void *mean; /* [batch, groups] of the working type */
+  const void *rstd;
+  size_t batch;
+  size_t channels;
+  size_t spatial;
+  size_t groups; /* divides channels */
+  int channels_last;
+  ptrdiff_t grad_y_stride; /* elements from sample to sample; 0: channels * spatial */
+  ptrdiff_t x_stride;
+  ptrdiff_t grad_x_stride;
+  ptrdiff_t grad_y_channel_stride; /* 0: spatial; with channels_last, channels */
+  ptrdiff_t x_channel_stride;
+  ptrdiff_t grad_x_channel_stride;
+  double eps;    /* 0 means 1e-5; FASTNORM_EPS_ZERO means none */
+  void *scratch; /* optional: fastnorm_group_norm_backward_scratch() bytes, aligned to
+                    8: with it threads share the samples also for grad_weight and
+                    grad_bias. Same bits. */
+  size_t scratch_size;
+  fastnorm_exec exec;
+  fastnorm_format format;
+} fastnorm_group_norm_backward_args;
+
+FASTNORM_API fastnorm_status
+fastnorm_group_norm_backward(const fastnorm_group_norm_backward_args *args);
+FASTNORM_API size_t
+fastnorm_group_norm_backward_scratch(const fastnorm_group_norm_backward_args *args);
+
+/* Of instance norm. With use_running_stats the statistics do not depend on x, as with
+ * training = 0 in batch norm. One value per instance (spatial = 1) is
+ * FASTNORM_ERROR_COUNT unless use_running_stats. */
+typedef struct fastnorm_instance_norm_backward_args {
+  size_t size; /* sizeof(fastnorm_instance_norm_backward_args) */
+  fastnorm_dtype dtype;
+  const void *grad_y;
+  const void *x;
+  void *grad_x;
+  const void *weight;
+  void *grad_weight;
+  void *grad_bias;
+  const void *mean; /* [batch, channels] of the working type */
+  const void *rstd;
+  size_t batch;
+  size_t channels;
+  size_t spatial;
+  int channels_last;
+  int use_running_stats;
+  ptrdiff_t grad_y_stride; /* all that follow as in group norm's */
+  ptrdiff_t x_stride;
+  ptrdiff_t grad_x_stride;
+  ptrdiff_t grad_y_channel_stride;
+  ptrdiff_t x_channel_stride;
+  ptrdiff_t grad_x_channel_stride;
+  double eps;
+  void *scratch;
+  size_t scratch_size;
+  fastnorm_exec exec;
+  fastnorm_format format;
+} fastnorm_instance_norm_backward_args;
+
+FASTNORM_API fastnorm_status
+fastnorm_instance_norm_backward(const fastnorm_instance_norm_backward_args *args);
+FASTNORM_API size_t fastnorm_instance_norm_backward_scratch(
+    const fastnorm_instance_norm_backward_args *args);
+
+/* Of weight norm, y = x / norm * g:
+ *     grad_g = sum of grad_y * x / norm
+ *     grad_x = g / norm * (grad_y - x / norm * grad_g)
+ * Both are 0 for a channel of zeros. */
+typedef struct fastnorm_weight_norm_backward_args {
+  size_t size; /* sizeof(fastnorm_weight_norm_backward_args) */
+  fastnorm_dtype dtype;
+  const void *grad_y;
+  const void *x;
+  void *grad_x;     /* or NULL */
+  const void *g;    /* [channels] of format.params, or NULL for ones */
+  void *grad_g;     /* [channels] of the working type, or NULL */
+  const void *norm; /* [channels] of the working type, or NULL: it is found from x */
+  size_t batch;
+  size_t channels;
+  size_t spatial;
+  ptrdiff_t grad_y_stride; /* all that follow as in batch norm's */
+  ptrdiff_t x_stride;
+  ptrdiff_t grad_x_stride;
+  ptrdiff_t grad_y_channel_stride;
+  ptrdiff_t x_channel_stride;
+  ptrdiff_t grad_x_channel_stride;
+  void *scratch;
+  size_t scratch_size;
+  fastnorm_exec exec;
+  fastnorm_format format;
+} fastnorm_weight_norm_backward_args;
+
+FASTNORM_API fastnorm_status
+fastnorm_weight_norm_backward(const fastnorm_weight_norm_backward_args *args);
+FASTNORM_API size_t
+fastnorm_weight_norm_backward_scratch(const fastnorm_weight_norm_backward_args *args);
+
+/* ---- Gradients of the norms of rows ---------------------------------------------- */
+
+/* What is said above of the norms of channels holds here as well, sums being over all
+ * rows and inner. For layer norm the magnitude of a term of grad_weight counts as at
+ * least that of grad_y. Where all grad_y * weight of a row are one number, grad_x of
+ * layer norm is exactly 0. Sums of float64 become Inf or NaN where the magnitudes of
+ * their terms add up to that.
+ *
+ * - If none of the three gradients is wanted, nothing is done.
+ * - 16-bit arrays are read through a stage, with the results of the same call on
+ *   widened ones, rounded at the end. */
+
+/* Of layer norm; extents and layouts as there. */
+typedef struct fastnorm_layer_norm_backward_args {
+  size_t size; /* sizeof(fastnorm_layer_norm_backward_args) */
+  fastnorm_dtype dtype;
+  const void *grad_y;
+  const void *x;
+  void *grad_x;       /* or NULL */
+  const void *weight; /* [cols], or NULL for ones */
+  void *grad_weight;  /* [cols] of the working type, or NULL */
+  void *grad_bias;    /* [cols] of the working type, or NULL */
+  const void *mean;   /* [rows, inner] of the working type, or NULL */
+  const void *rstd;   /* [rows, inner] of the working type, or NULL */
+  size_t rows;
+  size_t cols;
+  size_t inner;            /* 0 means 1 */
+  ptrdiff_t grad_y_stride; /* elements from row to row; 0 means cols * inner */
+  ptrdiff_t x_stride;
+  ptrdiff_t grad_x_stride;
+  double eps;    /* 0 means 1e-5; FASTNORM_EPS_ZERO means none */
+  void *scratch; /* optional: fastnorm_layer_norm_backward_scratch() bytes, aligned to
+                    8. Without it grad_weight and grad_bias take a pass of their own,
+                    for some columns at a time. Same bits. */
+  size_t scratch_size; /* bytes; too few count as none */
+  fastnorm_exec exec;
+  fastnorm_format format;
+} fastnorm_layer_norm_backward_args;
+
+FASTNORM_API fastnorm_status
+fastnorm_layer_norm_backward(const fastnorm_layer_norm_backward_args *args);
+
+/* Bytes of scratch that this call can use; 0 if it has no use for any. */
+FASTNORM_API size_t
+fastnorm_layer_norm_backward_scratch(const fastnorm_layer_norm_backward_args *args);
+
+/* Of RMS norm: grad_x = rstd * (G - xhat * mean(G * xhat)), xhat = x * rstd. With
+ * FASTNORM_RMS_ONE_PLUS_WEIGHT G = grad_y * (1 + weight). The rounding of
+ * FASTNORM_RMS_CAST_BEFORE_WEIGHT counts as the identity: that mode is as PLAIN. */
+typedef struct fastnorm_rms_norm_backward_args {
+  size_t size; /* sizeof(fastnorm_rms_norm_backward_args) */
+  fastnorm_dtype dtype;
+  const void *grad_y;
+  const void *x;
+  void *grad_x;
+  const void *weight;
+  void *grad_weight;
+  const void *rstd; /* [rows, inner] of the working type, or NULL */
+  size_t rows;
+  size_t cols;
+  size_t inner;
+  ptrdiff_t grad_y_stride; /* as in layer norm's */
+  ptrdiff_t x_stride;
+  ptrdiff_t grad_x_stride;
+  double eps;    /* 0 means the machine epsilon; FASTNORM_EPS_ZERO means none */
+  void *scratch; /* as in layer norm's */
+  size_t scratch_size;
+  fastnorm_exec exec;
+  fastnorm_format format;
+  fastnorm_rms_mode mode;
+} fastnorm_rms_norm_backward_args;
+
+FASTNORM_API fastnorm_status
+fastnorm_rms_norm_backward(const fastnorm_rms_norm_backward_args *args);
+FASTNORM_API size_t
+fastnorm_rms_norm_backward_scratch(const fastnorm_rms_norm_backward_args *args);
+
+/* Of L2 norm: grad_x = (grad_y - y * sum(grad_y * y)) / norm, and grad_y / eps where
+ * norm < eps; 0 for a row of zeros if eps is none. The norm is found from x. */
+typedef struct fastnorm_l2_norm_backward_args {
+  size_t size; /* sizeof(fastnorm_l2_norm_backward_args) */
+  fastnorm_dtype dtype;
+  const void *grad_y;
+  const void *x;
+  void *grad_x;
+  size_t rows;
+  size_t cols;
+  size_t inner;
+  ptrdiff_t grad_y_stride; /* as in layer norm's */
+  ptrdiff_t x_stride;
+  ptrdiff_t grad_x_stride;
+  double eps; /* 0 means 1e-12; FASTNORM_EPS_ZERO means none */
+  fastnorm_exec exec;
+  fastnorm_format format; /* .params is not used */
+} fastnorm_l2_norm_backward_args;
+
+FASTNORM_API fastnorm_status
+fastnorm_l2_norm_backward(const fastnorm_l2_norm_backward_args *args);
 
 /* ---- Moments -------------------------------------------------------------------- */
 
@@ -489,7 +946,8 @@ fastnorm_instance_norm(const fastnorm_instance_norm_args *args);
  * channels = R, spatial = n; of every column of it, batch = R, channels = n, spatial =
  * 1; of a whole array, batch = 1, channels = 1.
  *
- * The variance with d degrees of freedom is m2[c] / (batch * spatial - d). */
+ * The variance with d degrees of freedom is m2[c] / (batch * spatial - d). Where a mask
+ * leaves nothing, mean and m2 are 0. */
 typedef struct fastnorm_moments_args {
   size_t size; /* sizeof(fastnorm_moments_args) */
   fastnorm_dtype dtype;
@@ -505,6 +963,8 @@ typedef struct fastnorm_moments_args {
   size_t scratch_size;
   fastnorm_exec exec;
   fastnorm_quantization x_quantization; /* where x is 8-bit */
+  fastnorm_mask mask;                   /* .masked has no use here */
+  size_t *count; /* [channels], written if not NULL: how many values took part */
 } fastnorm_moments_args;
 
 FASTNORM_API fastnorm_status fastnorm_moments(const fastnorm_moments_args *args);
@@ -520,6 +980,88 @@ FASTNORM_API fastnorm_status fastnorm_moments_merge(size_t channels, uint64_t *c
                                                     uint64_t other_count,
                                                     const double *other_mean,
                                                     const double *other_m2);
+
+/* ---- Running moments ------------------------------------------------------------ */
+
+/* Moments of any number of batches, feature by feature, and of all parts that are
+ * merged: the same for every split and order, within the bounds of docs/numerics.md.
+ * The struct and its arrays, each [features], are the caller's; nobody else looks at
+ * them between calls. Calls that read the same state may run at once.
+ *
+ * `count` values have been seen of a feature, of the sum of weights `weight` (the count
+ * where there are none). Their mean is mean + mean_low, the sum of their weighted
+ * squared deviations from it m2 + m2_low: what one double cannot hold goes to the
+ * second. No sum of squares that is not of deviations is ever kept. */
+typedef struct fastnorm_running_moments {
+  size_t size; /* sizeof(fastnorm_running_moments) */
+  size_t features;
+  int64_t *count;
+  double *weight;
+  double *mean, *mean_low;
+  double *m2, *m2_low;
+  double *min, *max;
+} fastnorm_running_moments;
+
+/* What NaN means. Inf is a value like others: the mean of a feature that has it is Inf
+ * or NaN, and its variance NaN. */
+typedef enum fastnorm_nan_policy {
+  FASTNORM_NAN_PROPAGATE = 0, /* mean, variance, min and max of the feature are NaN */
+  FASTNORM_NAN_ERROR = 1,     /* FASTNORM_ERROR_NAN, and nothing has changed */
+  FASTNORM_NAN_MISSING = 2    /* it is no value: each feature has a count of its own */
+} fastnorm_nan_policy;
+
+/* Starts with no values, whatever the arrays hold. */
+FASTNORM_API fastnorm_status
+fastnorm_running_moments_init(const fastnorm_running_moments *state);
+
+/* A batch: x [batch, channels, spatial] as for fastnorm_moments; the channels are the
+ * features. 8-bit elements are whole numbers, and their sums exact. */
+typedef struct fastnorm_running_moments_args {
+  size_t size; /* sizeof(fastnorm_running_moments_args) */
+  fastnorm_dtype dtype;
+  const void *x;
+  size_t batch;
+  size_t channels; /* the features of the state */
+  size_t spatial;
+  ptrdiff_t x_stride; /* elements from sample to sample; 0 means channels * spatial */
+  ptrdiff_t x_channel_stride; /* elements from channel to channel; 0 means spatial */
+  fastnorm_nan_policy nan;
+  /* NULL, or what takes part: bytes, of which 0 says that the element does not,
+   * whatever it is. Byte (n, c, s) is at n * mask_stride + c * mask_channel_stride +
+   * s * mask_spatial_stride: a stride of 0 is one byte for all. */
+  const unsigned char *mask;
+  ptrdiff_t mask_stride, mask_channel_stride, mask_spatial_stride;
+  /* NULL, or weights, float32 (0 too) or float64, with strides as those of the mask. An
+   * element of weight 0 takes no part. Negative, infinite or NaN where the mask lets
+   * the element take part: FASTNORM_ERROR_WEIGHT, and nothing has changed. */
+  const void *weights;
+  fastnorm_dtype weights_dtype;
+  ptrdiff_t weights_stride, weights_channel_stride, weights_spatial_stride;
+  void *scratch; /* needed: fastnorm_running_moments_scratch() bytes, aligned to 8 */
+  size_t scratch_size;
+  fastnorm_exec exec;
+} fastnorm_running_moments_args;
+
+/* Takes a batch in. If the status is not FASTNORM_OK, the state is as it was. */
+FASTNORM_API fastnorm_status fastnorm_running_moments_update(
+    const fastnorm_running_moments *state, const fastnorm_running_moments_args *batch);
+FASTNORM_API size_t
+fastnorm_running_moments_scratch(const fastnorm_running_moments_args *batch);
+
+/* Takes in what another state, of as many features, has seen; it may be `state`. */
+FASTNORM_API fastnorm_status fastnorm_running_moments_merge(
+    const fastnorm_running_moments *state, const fastnorm_running_moments *other);
+
+/* The results, each [features] and written if not NULL: var = (m2 + m2_low) / (weight -
+ * ddof), NaN unless weight > ddof; std its root; all NaN where there is no value. */
+typedef struct fastnorm_running_results {
+  size_t size; /* sizeof(fastnorm_running_results) */
+  double ddof;
+  double *mean, *var, *std, *min, *max;
+} fastnorm_running_results;
+
+FASTNORM_API fastnorm_status fastnorm_running_moments_finish(
+    const fastnorm_running_moments *state, const fastnorm_running_results *results);
 
 /* ---- Images --------------------------------------------------------------------- */
 

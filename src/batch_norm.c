@@ -48,12 +48,13 @@ static fastnorm_status read_parameters(const fastnorm_batch_norm_args *args,
 }
 
 static fastnorm_status check_arrays(const fastnorm_batch_norm_args *args,
+                                    const fn_renorm *renorm, const fn_array *mask,
                                     const fn_batch_work *w) {
   const size_t n = args->channels, batch = args->batch, spatial = args->spatial;
   const size_t stats = fn_dtype_size(w->a.dtype), params = fn_dtype_size(w->f.params);
   const fn_use running = args->training ? FN_OUTPUT : FN_INPUT;
   size_t count = 0;
-  fn_array all[9];
+  fn_array all[12];
 #define ADD(p, a, c, s, sa, sc, element, use, needed)                                  \
   all[count++] = (fn_array){p, {a, c, s}, {sa, sc, 1}, element, use, needed}
   ADD(args->y, batch, n, spatial, w->y_stride, w->y_channel_stride, w->f.sink.element,
@@ -68,7 +69,13 @@ static fastnorm_status check_arrays(const fastnorm_batch_norm_args *args,
   ADD(args->rstd, 1, 1, n, 0, 0, stats, FN_OUTPUT, false);
   ADD(args->epilogue.post_add, batch, n, spatial, w->post_add_stride,
       w->post_add_channel_stride, fn_dtype_size(w->f.post_add), FN_INPUT, false);
+  if (renorm) {
+    ADD(renorm->r, 1, 1, n, 0, 0, stats, FN_OUTPUT, false);
+    ADD(renorm->d, 1, 1, n, 0, 0, stats, FN_OUTPUT, false);
+  }
 #undef ADD
+  if (mask->p)
+    all[count++] = *mask;
   return fn_check_arrays(all, count);
 }
 
@@ -110,31 +117,70 @@ static void fill(const fastnorm_batch_norm_args *args, fn_batch_work *w) {
   w->a.scratch = need > 0 && args->scratch_size >= need ? args->scratch : NULL;
 }
 
-fastnorm_status fastnorm_batch_norm(const fastnorm_batch_norm_args *callers) {
-  fastnorm_batch_norm_args args;
+/* Stored statistics are applied as they are. */
+static void no_correction(const fn_renorm *renorm, const fn_batch_work *w) {
+  for (size_t c = 0; renorm->r && c < w->a.channels; c++)
+    fn_set(w->a.dtype, renorm->r, c, 1.0);
+  for (size_t c = 0; renorm->d && c < w->a.channels; c++)
+    fn_set(w->a.dtype, renorm->d, c, 0.0);
+}
+
+/* Before anything is written: what the mask says of the counts. */
+static fastnorm_status read_mask(const fastnorm_batch_norm_args *args,
+                                 const fn_mask *mask, fn_batch_work *w) {
+  fn_mask_survey found;
+  const fastnorm_status s = fn_mask_look(mask, false, &found);
+  if (s == FASTNORM_OK && args->training && found.single)
+    return FASTNORM_ERROR_COUNT;
+  w->mask = found.all ? NULL : mask;
+  return s;
+}
+
+fastnorm_status fn_batch_norm(const fastnorm_batch_norm_args *args,
+                              const fn_renorm *renorm, bool about_zero) {
+  const bool masked = fn_mask_is_given(&args->mask);
+  fn_array mask_array = {.p = NULL};
+  fn_mask mask;
   fn_batch_work w = {.samples = 0};
-  fastnorm_status s = fn_read_args(&args, sizeof(args), FIRST_SIZE, callers);
+  fastnorm_status s = read_channels(args, &w.f, &w.a);
   if (s == FASTNORM_OK)
-    s = read_channels(&args, &w.f, &w.a);
-  if (s == FASTNORM_OK)
-    s = read_parameters(&args, &w);
+    s = read_parameters(args, &w);
+  if (s == FASTNORM_OK && renorm && !args->running_mean && args->channels > 0)
+    s = FASTNORM_ERROR_RUNNING;
   if (s != FASTNORM_OK || w.a.batch == 0)
     return s;
-  if (!read_strides(&args, &w))
+  if (!read_strides(args, &w))
     return FASTNORM_ERROR_STRIDE;
-  s = check_arrays(&args, &w);
+  if (masked)
+    s = fn_mask_read(&args->mask, args->batch, args->channels, args->spatial, &mask,
+                     &mask_array);
+  if (s == FASTNORM_OK)
+    s = check_arrays(args, renorm, &mask_array, &w);
+  if (s == FASTNORM_OK && masked)
+    s = read_mask(args, &mask, &w);
   if (s != FASTNORM_OK)
     return s;
-  if (args.training && args.batch * args.spatial == 1)
+  if (args->training && !about_zero && !w.mask && args->batch * args->spatial == 1)
     return FASTNORM_ERROR_COUNT;
   w.a.kernels = fn_dispatch(w.f.working);
   if (!w.a.kernels)
     return FASTNORM_ERROR_ISA;
-  fill(&args, &w);
-  const fn_denormals before = fn_denormals_begin(&args.exec);
+  fill(args, &w);
+  w.a.about_zero = about_zero;
+  const fn_denormals before = fn_denormals_begin(&args->exec);
+  if (renorm && w.training)
+    w.renorm = renorm;
+  else if (renorm)
+    no_correction(renorm, &w);
   fn_batch_run(&w);
   fn_denormals_end(&before);
   return FASTNORM_OK;
+}
+
+fastnorm_status fastnorm_batch_norm(const fastnorm_batch_norm_args *callers) {
+  fastnorm_batch_norm_args args;
+  const fastnorm_status s = fn_read_args(&args, sizeof(args), FIRST_SIZE, callers);
+  return s == FASTNORM_OK ? fn_batch_norm(&args, NULL, false) : s;
 }
 
 size_t fastnorm_batch_norm_scratch(const fastnorm_batch_norm_args *callers) {

@@ -8,10 +8,9 @@
 
 #include "batch_norm_work.h"
 #include "check.h"
+#include "l2.h"
 #include "scale.h"
 #include "threads.h"
-
-#define PIECE_BYTES 1048576
 
 /* n channels from `first` on take in the batch's statistics. */
 static void update_running(const fn_batch_work *w, size_t first, size_t n,
@@ -33,8 +32,7 @@ static void update_running(const fn_batch_work *w, size_t first, size_t n,
   fn_vector_write(k, &w->running_var, first, n, &variance);
 }
 
-/* The statistics of channel c go to the caller, and into the running ones. */
-static void report(const fn_batch_work *w, size_t c, const fn_column_result *found) {
+void fn_batch_report(const fn_batch_work *w, size_t c, const fn_column_result *found) {
   const fastnorm_dtype dtype = w->a.dtype;
   if (w->mean)
     fn_set(dtype, w->mean, c, found->mean);
@@ -52,22 +50,28 @@ static void report(const fn_batch_work *w, size_t c, const fn_column_result *fou
   }
 }
 
-/* Those of n channels of which none is slow; lo is NULL if hi was given. */
-static void report_all(const fn_batch_work *w, size_t first, size_t n, const void *hi,
-                       const void *lo, const double *var, const void *rstd) {
+void fn_batch_report_all(const fn_batch_work *w, size_t first, size_t n, const void *hi,
+                         const void *lo, const double *var, const void *rstd) {
   const fastnorm_dtype dtype = w->a.dtype;
   const size_t bytes = n * fn_dtype_size(dtype);
-  if (w->mean) /* hi is the mean rounded to the dtype */
+  if (w->mean) /* hi is the mean rounded to a float; that of doubles may lack a bit */
     memcpy(fn_element(dtype, w->mean, (ptrdiff_t)first), hi, bytes);
+  for (size_t i = 0; w->mean && lo && dtype == FASTNORM_FLOAT64 && i < n; i++)
+    ((double *)w->mean)[first + i] += ((const double *)lo)[i];
   if (w->rstd)
     memcpy(fn_element(dtype, w->rstd, (ptrdiff_t)first), rstd, bytes);
   if (w->running.mean)
     update_running(w, first, n, hi, lo, var);
 }
 
-/* The stored statistics of n channels from `first`, as arrays of our own. */
-static void read_running(const fn_batch_work *w, size_t first, size_t n, void *hi,
-                         double *var) {
+void fn_batch_report_norms(const fn_batch_work *w, size_t first, size_t n,
+                           const double *norms) {
+  for (size_t c = 0; w->rstd && c < n; c++)
+    fn_set(w->a.dtype, w->rstd, first + c, norms[c]);
+}
+
+void fn_batch_read_running(const fn_batch_work *w, size_t first, size_t n, void *hi,
+                           double *var) {
   const fastnorm_dtype dtype = w->a.dtype;
   fn_column_array room;
   const void *mean =
@@ -82,8 +86,7 @@ static void read_running(const fn_batch_work *w, size_t first, size_t n, void *h
     memcpy(var, variance, n * sizeof(double));
 }
 
-/* y from channel `first` of sample n on; rows are channels, segments samples. */
-static fn_output output_of(const fn_batch_work *w, size_t first, size_t sample) {
+fn_output fn_batch_output(const fn_batch_work *w, size_t first, size_t sample) {
   const fn_output all = {.y = w->y,
                          .row_stride = w->y_channel_stride,
                          .seg_stride = w->y_stride,
@@ -100,7 +103,41 @@ static fn_output output_of(const fn_batch_work *w, size_t first, size_t sample) 
 typedef struct group_parameters {
   fn_group_array rstd, scale, offset, weight_room, bias_room;
   const void *weight, *bias;
+  /* Batch renormalization: by what to scale, and whether that is the stored one. */
+  double var[FN_GROUP];
+  bool is_stored[FN_GROUP];
 } group_parameters;
+
+/* The weight and bias that r and d make of a group's. rstd, which is to be reported,
+ * is found here: the scale will be another. */
+static void renorm_group(const fn_batch_work *w, size_t first, size_t rows,
+                         const fn_group_stats *s, group_parameters *p) {
+  const fastnorm_dtype dtype = w->a.dtype;
+  fn_group_array mean;
+  double var[FN_GROUP];
+  fn_batch_read_running(w, first, rows, &mean, var);
+  const fn_renorm_input in = {.first = first,
+                              .n = rows,
+                              .eps = w->eps,
+                              .hi = &s->hi,
+                              .lo = &s->lo,
+                              .var = s->var,
+                              .is_slow = s->any_slow ? s->is_slow : NULL,
+                              .slow = s->slow,
+                              .stored_mean = &mean,
+                              .stored_var = var,
+                              .weight = p->weight,
+                              .bias = p->bias};
+  const fn_renorm_output out = {&p->weight_room, &p->bias_room, p->var, p->is_stored};
+  fn_renorm_correct(dtype, w->renorm, &in, &out);
+  w->a.kernels->affine(rows, s->var, w->eps, NULL, NULL, NULL, NULL, &p->rstd,
+                       &p->scale, NULL);
+  /* Where r and d say nothing, all is as without them, to the bit. */
+  if (p->weight || w->renorm->r_max > 1.0)
+    p->weight = &p->weight_room;
+  if (p->bias || w->renorm->d_max > 0.0)
+    p->bias = &p->bias_room;
+}
 
 static void scale_group(const fn_batch_work *w, size_t first, const fn_runs *g,
                         fn_group_stats *s, group_parameters *p) {
@@ -108,15 +145,22 @@ static void scale_group(const fn_batch_work *w, size_t first, const fn_runs *g,
   const fastnorm_dtype dtype = w->a.dtype;
   p->weight = fn_vector_read(k, dtype, &w->weight, first, g->rows, &p->weight_room);
   p->bias = fn_vector_read(k, dtype, &w->bias, first, g->rows, &p->bias_room);
+  if (w->a.about_zero) {
+    fn_runs_l2(k, dtype, g, 0.0, p->weight, s, &p->scale);
+    return;
+  }
+  if (w->renorm)
+    renorm_group(w, first, g->rows, s, p);
   const fn_scale_input in = {.n = g->rows,
                              .eps = w->eps,
                              .given = !w->training,
                              .hi = &s->hi,
                              .lo = &s->lo,
-                             .var = s->var,
+                             .var = w->renorm ? p->var : s->var,
                              .weight = p->weight,
                              .bias = p->bias};
-  fn_scale(k, dtype, &in, &s->any_slow, s->is_slow, &p->rstd, &p->scale, &p->offset);
+  fn_scale(k, dtype, &in, &s->any_slow, s->is_slow, w->renorm ? NULL : &p->rstd,
+           &p->scale, &p->offset);
   for (size_t r = 0; s->any_slow && r < g->rows; r++) {
     const fn_runs one = fn_run_alone(g, dtype, r);
     if (!s->is_slow[r])
@@ -128,11 +172,24 @@ static void scale_group(const fn_batch_work *w, size_t first, const fn_runs *g,
   }
 }
 
+/* What was reported of slow channels is not what batch renormalization applies. */
+static void rescale_slow(const fn_batch_work *w, size_t rows, fn_group_stats *s,
+                         const group_parameters *p) {
+  for (size_t r = 0; w->renorm && s->any_slow && r < rows; r++)
+    if (s->is_slow[r] && p->is_stored[r])
+      fn_slow_rescale(p->var[r], w->eps, &s->slow[r]);
+}
+
 static void report_group(const fn_batch_work *w, size_t first, size_t rows,
                          const fn_group_stats *s, const group_parameters *p) {
   const fastnorm_dtype dtype = w->a.dtype;
+  if (w->a.about_zero) {
+    fn_batch_report_norms(w, first, rows, s->sum);
+    return;
+  }
   if (!s->any_slow) {
-    report_all(w, first, rows, &s->hi, w->training ? &s->lo : NULL, s->var, &p->rstd);
+    fn_batch_report_all(w, first, rows, &s->hi, w->training ? &s->lo : NULL, s->var,
+                        &p->rstd);
     return;
   }
   for (size_t r = 0; r < rows; r++) {
@@ -144,23 +201,27 @@ static void report_group(const fn_batch_work *w, size_t first, size_t rows,
       found = (fn_column_result){fn_get(dtype, &s->hi, r) +
                                      (w->training ? fn_get(dtype, &s->lo, r) : 0.0),
                                  s->var[r], fn_get(dtype, &p->rstd, r)};
-    report(w, first + r, &found);
+    fn_batch_report(w, first + r, &found);
   }
 }
 
 /* g, or the part of it whose samples begin at x and y. */
-static void apply_group(const fn_batch_work *w, const fn_runs *g, const fn_output *out,
-                        const fn_group_stats *s, const group_parameters *p) {
+static void apply_group(const fn_batch_work *w, size_t first, size_t sample,
+                        const fn_runs *g, const fn_output *out, const fn_group_stats *s,
+                        const group_parameters *p) {
   const fn_run_apply a = {.kernels = w->a.kernels,
                           .dtype = w->a.dtype,
-                          .hi = &s->hi,
+                          .hi = w->a.about_zero ? NULL : &s->hi,
                           .scale = &p->scale,
                           .offset = &p->offset,
                           .s = s,
                           .weight = p->weight,
                           .bias = p->bias,
                           .step = 0};
-  fn_runs_apply(&a, g, out);
+  if (w->mask)
+    fn_batch_masked_apply(w, first, sample, &a, g, out);
+  else
+    fn_runs_apply(&a, g, out);
 }
 
 /* Channels whose samples follow each other in x are one segment there, but perhaps not
@@ -184,36 +245,78 @@ static void training_task(void *context, size_t index) {
   const fn_runs g = fn_channels_runs(&w->a, first, rows);
   fn_group_stats s;
   group_parameters p;
-  fn_runs_stats(w->a.kernels, w->a.dtype, &g, w->eps, true, &s);
+  fn_runs_stats(w->a.kernels, w->a.dtype, &g, w->eps, !w->a.about_zero, &s);
   scale_group(w, first, &g, &s, &p);
   report_group(w, first, rows, &s, &p);
+  rescale_slow(w, rows, &s, &p);
   const fn_runs samples = by_sample(w, first, rows, 0, w->a.batch);
-  const fn_output out = output_of(w, first, 0);
-  apply_group(w, &samples, &out, &s, &p);
+  const fn_output out = fn_batch_output(w, first, 0);
+  apply_group(w, first, 0, &samples, &out, &s, &p);
+}
+
+/* Channels of their own patterns are taken one by one. */
+static size_t masked_group(const fn_batch_work *w, size_t group) {
+  return w->mask && !fn_mask_is_shared(w->mask) ? 1 : group;
+}
+
+/* Statistics of `rows` channels of which not all takes part. */
+static void masked_group_stats(const fn_batch_work *w, size_t first, size_t rows,
+                               bool is_long, fn_group_stats *s, group_parameters *p) {
+  const fn_channels *a = &w->a;
+  const size_t count = fn_mask_count_all(w->mask, first);
+  const fn_batch_work one = fn_batch_of_count(w, count);
+  fn_masked_source source;
+  for (size_t r = 0; count == 0 && r < rows; r++)
+    fn_batch_report(&one, first + r, &(fn_column_result){0.0, 0.0, 0.0});
+  if (count == 0)
+    return;
+  const fn_runs g =
+      fn_channels_masked_runs(a, w->mask, &w->f, first, rows, count, &source);
+  if (is_long)
+    fn_channels_long(a, &g, w->eps, s);
+  else
+    fn_runs_stats(a->kernels, a->dtype, &g, w->eps, true, s);
+  scale_group(&one, first, &g, s, p);
+  report_group(&one, first, rows, s, p);
+}
+
+static void masked_training_task(void *context, size_t index) {
+  const fn_batch_work *w = context;
+  const size_t group = masked_group(w, fn_channels_group(&w->a));
+  const size_t first = index * group, left = w->a.channels - first;
+  const size_t rows = left < group ? left : group;
+  fn_group_stats s;
+  group_parameters p;
+  masked_group_stats(w, first, rows, false, &s, &p);
+  const fn_runs samples = by_sample(w, first, rows, 0, w->a.batch);
+  const fn_output out = fn_batch_output(w, first, 0);
+  apply_group(w, first, 0, &samples, &out, &s, &p);
 }
 
 static size_t inference_groups(const fn_batch_work *w) {
-  return (w->a.channels + FN_GROUP - 1) / FN_GROUP;
+  const size_t group = masked_group(w, FN_GROUP);
+  return (w->a.channels + group - 1) / group;
 }
 
 static void inference_task(void *context, size_t index) {
   const fn_batch_work *w = context;
-  const size_t groups = inference_groups(w), first = index % groups * FN_GROUP;
-  const size_t left = w->a.channels - first, rows = left < FN_GROUP ? left : FN_GROUP;
+  const size_t groups = inference_groups(w), group = masked_group(w, FN_GROUP);
+  const size_t first = index % groups * group, left = w->a.channels - first;
+  const size_t rows = left < group ? left : group;
   const size_t from = index / groups * w->samples;
   const size_t to = w->a.batch - from < w->samples ? w->a.batch : from + w->samples;
   const fn_runs g = fn_channels_runs(&w->a, first, rows);
   fn_group_stats s;
   group_parameters p;
-  read_running(w, first, rows, &s.hi, s.var);
+  fn_batch_read_running(w, first, rows, &s.hi, s.var);
   s.any_slow = false;
   scale_group(w, first, &g, &s, &p);
   if (from == 0)
     report_group(w, first, rows, &s, &p);
   for (size_t n = from; n < to; n++) {
     const fn_runs sample = by_sample(w, first, rows, n, 1);
-    const fn_output out = output_of(w, first, n);
-    apply_group(w, &sample, &out, &s, &p);
+    const fn_output out = fn_batch_output(w, first, n);
+    apply_group(w, first, n, &sample, &out, &s, &p);
   }
 }
 
@@ -228,8 +331,8 @@ typedef struct long_work {
 static void long_apply_task(void *context, size_t index) {
   const long_work *l = context;
   const fn_runs sample = by_sample(l->w, l->channel, 1, index, 1);
-  const fn_output out = output_of(l->w, l->channel, index);
-  apply_group(l->w, &sample, &out, l->s, l->p);
+  const fn_output out = fn_batch_output(l->w, l->channel, index);
+  apply_group(l->w, l->channel, index, &sample, &out, l->s, l->p);
 }
 
 static void long_channels(const fn_batch_work *w, size_t bytes) {
@@ -238,72 +341,16 @@ static void long_channels(const fn_batch_work *w, size_t bytes) {
     fn_group_stats s;
     group_parameters p;
     long_work l = {.w = w, .channel = c, .s = &s, .p = &p};
-    fn_channels_long(&w->a, &g, w->eps, &s);
-    scale_group(w, c, &g, &s, &p);
-    report_group(w, c, 1, &s, &p);
+    if (w->mask) {
+      masked_group_stats(w, c, 1, true, &s, &p);
+    } else {
+      fn_channels_long(&w->a, &g, w->eps, &s);
+      scale_group(w, c, &g, &s, &p);
+      report_group(w, c, 1, &s, &p);
+      rescale_slow(w, 1, &s, &p);
+    }
     fn_parallel_for(w->a.exec, w->a.batch, bytes / w->a.channels, long_apply_task, &l);
   }
-}
-
-/* ---- channels as columns ---- */
-
-typedef struct column_work {
-  const fn_batch_work *w;
-  const fn_table *t;
-  size_t first; /* channel */
-  const fn_column_stats *s;
-  const fn_column_parameters *p;
-  size_t rows; /* per piece */
-} column_work;
-
-static void column_apply_task(void *context, size_t index) {
-  const column_work *c = context;
-  const size_t first = index * c->rows, left = c->t->rows - first;
-  const fn_table part =
-      fn_table_rows(c->t, c->w->a.dtype, first, left < c->rows ? left : c->rows);
-  const fn_output out = output_of(c->w, c->first, first);
-  fn_columns_apply(c->w->a.kernels, c->w->a.dtype, &part, &out, c->s, c->p);
-}
-
-static void column_block(const fn_batch_work *w, size_t first, size_t cols) {
-  const fn_channels *a = &w->a;
-  const fn_table t = fn_channels_table(a, first, cols);
-  fn_column_array weight, bias;
-  const fn_column_parameters p = {
-      .eps = w->eps,
-      .centered = true,
-      .given = !w->training,
-      .weight = fn_vector_read(a->kernels, a->dtype, &w->weight, first, cols, &weight),
-      .bias = fn_vector_read(a->kernels, a->dtype, &w->bias, first, cols, &bias)};
-  const size_t row_bytes = cols * fn_dtype_size(a->dtype);
-  const size_t fit = PIECE_BYTES / row_bytes;
-  fn_column_stats s;
-  if (w->training) {
-    fn_channels_columns(a, &t, w->eps, &s);
-  } else {
-    read_running(w, first, cols, &s.hi, s.var);
-    s.any_slow = false;
-  }
-  fn_columns_scale(a->kernels, a->dtype, cols, &p, &s);
-  if (!s.any_slow)
-    report_all(w, first, cols, &s.hi, w->training ? &s.lo : NULL, s.var, &s.rstd);
-  for (size_t c = 0; s.any_slow && c < cols; c++) {
-    fn_column_result found = {0.0, 0.0, 0.0};
-    if (w->training)
-      fn_column_read(a->dtype, &t, w->eps, true, &s, c, &found);
-    else
-      fn_column_given(a->dtype, w->eps, &s, c, &found);
-    report(w, first + c, &found);
-  }
-  column_work c = {.w = w,
-                   .t = &t,
-                   .first = first,
-                   .s = &s,
-                   .p = &p,
-                   /* a slow column reads the whole of itself: then in one piece */
-                   .rows = s.any_slow ? t.rows : fit};
-  fn_parallel_for(a->exec, (t.rows + c.rows - 1) / c.rows, 2 * t.rows * row_bytes,
-                  column_apply_task, &c);
 }
 
 void fn_batch_run(fn_batch_work *w) {
@@ -313,16 +360,17 @@ void fn_batch_run(fn_batch_work *w) {
   w->stream = a->batch * sample >= FN_STREAM_BYTES && a->x != w->y;
   if (fn_channels_are_columns(a)) {
     for (size_t c = 0; c < a->channels; c += FN_COLUMNS)
-      column_block(w, c, a->channels - c < FN_COLUMNS ? a->channels - c : FN_COLUMNS);
+      (w->mask ? fn_batch_masked_columns : fn_batch_columns)(
+          w, c, a->channels - c < FN_COLUMNS ? a->channels - c : FN_COLUMNS);
   } else if (!w->training) {
-    w->samples = PIECE_BYTES / sample > 1 ? PIECE_BYTES / sample : 1;
+    w->samples = FN_BATCH_PIECE / sample > 1 ? FN_BATCH_PIECE / sample : 1;
     const size_t pieces = (a->batch + w->samples - 1) / w->samples;
     fn_parallel_for(a->exec, pieces * inference_groups(w), bytes, inference_task, w);
   } else if (fn_channels_are_long(a) && a->scratch) {
     long_channels(w, bytes);
   } else {
-    const size_t group = fn_channels_group(a);
-    fn_parallel_for(a->exec, (a->channels + group - 1) / group, bytes, training_task,
-                    w);
+    const size_t group = masked_group(w, fn_channels_group(a));
+    fn_parallel_for(a->exec, (a->channels + group - 1) / group, bytes,
+                    w->mask ? masked_training_task : training_task, w);
   }
 }

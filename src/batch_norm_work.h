@@ -4,6 +4,8 @@
 #define FN_BATCH_NORM_WORK_H
 
 #include "channels.h"
+#include "masked.h"
+#include "renorm.h"
 #include "running.h"
 
 typedef struct fn_batch_work {
@@ -19,10 +21,52 @@ typedef struct fn_batch_work {
   void *mean, *rstd;
   double eps;
   bool training, stream;
-  size_t samples; /* runs, inference: how many of the batch make a piece */
+  const fn_mask *mask;     /* NULL, or which positions take part */
+  const fn_renorm *renorm; /* training: NULL, or the limits and where r and d go */
+  size_t samples;          /* runs, inference: how many of the batch make a piece */
 } fn_batch_work;
 
 /* Arguments are checked, extents not 0. */
 void fn_batch_run(fn_batch_work *w);
+
+/* fastnorm_batch_norm(); with `renorm`, which needs running statistics, batch renorm;
+ * `about_zero` in training, weight norm: its g is the weight, its norm goes to rstd. */
+fastnorm_status fn_batch_norm(const fastnorm_batch_norm_args *args,
+                              const fn_renorm *renorm, bool about_zero);
+
+/* ---- between the files of it ---- */
+
+#define FN_BATCH_PIECE 1048576 /* bytes that one thread takes at a time */
+
+/* The stored statistics of n channels from `first`, as arrays of our own. */
+void fn_batch_read_running(const fn_batch_work *w, size_t first, size_t n, void *mean,
+                           double *var);
+
+/* The statistics of channel c go to the caller, and into the running ones. */
+void fn_batch_report(const fn_batch_work *w, size_t c, const fn_column_result *found);
+
+/* Those of n channels of which none is slow; lo is NULL if hi was given. */
+void fn_batch_report_all(const fn_batch_work *w, size_t first, size_t n, const void *hi,
+                         const void *lo, const double *var, const void *rstd);
+
+/* Those of weight norm. */
+void fn_batch_report_norms(const fn_batch_work *w, size_t first, size_t n,
+                           const double *norms);
+
+/* y from channel `first` of sample n on; rows are channels, segments samples. */
+fn_output fn_batch_output(const fn_batch_work *w, size_t first, size_t sample);
+
+/* A block of channels, where they are columns (batch_norm_columns.c). */
+void fn_batch_columns(const fn_batch_work *w, size_t first, size_t cols);
+
+/* With a mask (batch_norm_masked.c): the same, and what is applied to runs g of
+ * channels from `first` on, a segment for each sample from `sample` on. */
+void fn_batch_masked_columns(const fn_batch_work *w, size_t first, size_t cols);
+void fn_batch_masked_apply(const fn_batch_work *w, size_t first, size_t sample,
+                           const fn_run_apply *a, const fn_runs *g,
+                           const fn_output *out);
+
+/* w for channels of `count` values each: how their running statistics are updated. */
+fn_batch_work fn_batch_of_count(const fn_batch_work *w, size_t count);
 
 #endif

@@ -97,6 +97,36 @@ fn_runs fn_channels_runs(const fn_channels *a, size_t first, size_t rows) {
                    .len = a->spatial};
 }
 
+static void begin_masked(const fn_channels *a, const fn_mask *m, const fn_formats *f,
+                         size_t first, fn_masked_source *s) {
+  if (fn_channels_are_columns(a))
+    fn_masked_begin(m, f, first, (ptrdiff_t)m->positions * a->stride, a->stride, s);
+  else
+    fn_masked_begin(m, f, first, a->stride, 1, s);
+}
+
+fn_runs fn_channels_masked_runs(const fn_channels *a, const fn_mask *m,
+                                const fn_formats *f, size_t first, size_t rows,
+                                size_t count, fn_masked_source *s) {
+  begin_masked(a, m, f, first, s);
+  return (fn_runs){.x = fn_channels_at(a, 0, first),
+                   .source = &s->source,
+                   .rows = rows,
+                   .row_stride = a->channel_stride,
+                   .segs = 1,
+                   .len = count};
+}
+
+fn_table fn_channels_masked_table(const fn_channels *a, const fn_mask *m,
+                                  const fn_formats *f, size_t first, size_t cols,
+                                  size_t count, fn_masked_source *s) {
+  fn_table t = fn_channels_table(a, first, cols);
+  begin_masked(a, m, f, first, s);
+  t.source = &s->source;
+  t.rows = count;
+  return t;
+}
+
 /* The context of a task that sums one chunk into its place in scratch. */
 typedef struct chunk_work {
   const fn_channels *a;
@@ -109,27 +139,34 @@ typedef struct chunk_work {
 static void column_chunk_task(void *context, size_t index) {
   const chunk_work *w = context;
   double *sums = w->a->scratch + index * 2 * w->t->cols;
-  fn_columns_chunk(w->a->kernels, w->a->dtype, w->t, w->column_shift, index, sums,
-                   sums + w->t->cols);
+  fn_masked_source own;
+  fn_table t = *w->t;
+  t.source = fn_masked_own(t.source, &own);
+  fn_columns_chunk(w->a->kernels, w->a->dtype, &t, w->column_shift, index, sums,
+                   sums + t.cols);
 }
 
 void fn_channels_columns(const fn_channels *a, const fn_table *t, double eps,
                          fn_column_stats *s) {
   const size_t chunks = fn_column_chunks(t);
-  fn_columns_shift(a->kernels, a->dtype, t, s);
+  const bool centered = !a->about_zero;
+  if (centered)
+    fn_columns_shift(a->kernels, a->dtype, t, s);
   if (chunks > 1 && a->scratch) {
-    chunk_work w = {.a = a, .t = t, .column_shift = &s->shift};
+    chunk_work w = {.a = a, .t = t, .column_shift = centered ? &s->shift : NULL};
     fn_parallel_for(a->exec, chunks, t->rows * t->cols * element_of(a),
                     column_chunk_task, &w);
-    fn_columns_finish(a->kernels, a->dtype, t, eps, true, a->scratch, s);
+    fn_columns_finish(a->kernels, a->dtype, t, eps, centered, a->scratch, s);
   } else {
-    fn_columns_finish(a->kernels, a->dtype, t, eps, true, NULL, s);
+    fn_columns_finish(a->kernels, a->dtype, t, eps, centered, NULL, s);
   }
 }
 
 static void run_chunk_task(void *context, size_t index) {
   const chunk_work *w = context;
-  const fn_runs c = fn_run_chunk(w->g, w->a->dtype, 0, index);
+  fn_runs c = fn_run_chunk(w->g, w->a->dtype, 0, index);
+  fn_masked_source own;
+  c.source = fn_masked_own(c.source, &own);
   double sum[FN_PAD] = {0.0}, sq[FN_PAD] = {0.0};
   fn_chunk_sums(w->a->kernels, w->a->dtype, &c, w->run_shift, sum, sq);
   w->a->scratch[2 * index] = sum[0];
@@ -139,11 +176,12 @@ static void run_chunk_task(void *context, size_t index) {
 void fn_channels_long(const fn_channels *a, const fn_runs *g, double eps,
                       fn_group_stats *s) {
   const size_t chunks = fn_run_chunks(g, a->dtype);
-  fn_runs_shift(a->kernels, a->dtype, g, &s->shift);
+  if (!a->about_zero)
+    fn_runs_shift(a->kernels, a->dtype, g, &s->shift);
   for (size_t r = 0; r < g->rows; r++) {
     const fn_runs one = fn_run_alone(g, a->dtype, r);
-    chunk_work w = {
-        .a = a, .g = &one, .run_shift = fn_element(a->dtype, &s->shift, (ptrdiff_t)r)};
+    const void *shift = fn_element(a->dtype, &s->shift, (ptrdiff_t)r);
+    chunk_work w = {.a = a, .g = &one, .run_shift = a->about_zero ? NULL : shift};
     fn_sum sum = {0.0, 0.0}, sq = {0.0, 0.0};
     fn_parallel_for(a->exec, chunks, channel_bytes(a), run_chunk_task, &w);
     for (size_t i = 0; i < chunks; i++) {
@@ -153,5 +191,5 @@ void fn_channels_long(const fn_channels *a, const fn_runs *g, double eps,
     s->sum[r] = fn_sum_value(&sum);
     s->sq[r] = fn_sum_value(&sq);
   }
-  fn_runs_finish(a->kernels, a->dtype, g, eps, true, s);
+  fn_runs_finish(a->kernels, a->dtype, g, eps, !a->about_zero, s);
 }

@@ -6,6 +6,7 @@
 #include "columns.h"
 #include "fastnorm.h"
 #include "formats.h"
+#include "masked.h"
 #include "runs.h"
 
 typedef struct fn_channels {
@@ -17,6 +18,7 @@ typedef struct fn_channels {
   size_t batch, channels, spatial;
   ptrdiff_t stride, channel_stride;
   double *scratch; /* NULL if there is too little */
+  bool about_zero; /* statistics are not about the mean */
   const fastnorm_exec *exec;
 } fn_channels;
 
@@ -43,6 +45,15 @@ void fn_channels_columns(const fn_channels *a, const fn_table *t, double eps,
 /* Channels as runs: how many to take at a time, and `rows` of them from `first`. */
 size_t fn_channels_group(const fn_channels *a);
 fn_runs fn_channels_runs(const fn_channels *a, size_t first, size_t rows);
+
+/* Of `count` values that take part in each: channels as runs, whatever they are, and
+ * columns of one pattern as a table. They read through s. */
+fn_runs fn_channels_masked_runs(const fn_channels *a, const fn_mask *m,
+                                const fn_formats *f, size_t first, size_t rows,
+                                size_t count, fn_masked_source *s);
+fn_table fn_channels_masked_table(const fn_channels *a, const fn_mask *m,
+                                  const fn_formats *f, size_t first, size_t cols,
+                                  size_t count, fn_masked_source *s);
 
 /* Whether channels are so long that threads share each one (needs scratch), and the
  * statistics of a group of them in that case. */

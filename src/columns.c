@@ -54,6 +54,7 @@ fn_table fn_table_rows(const fn_table *t, fastnorm_dtype dtype, size_t r, size_t
   const size_t element = t->source ? t->source->element : fn_dtype_size(dtype);
   fn_table part = *t;
   part.x = (const char *)t->x + (ptrdiff_t)r * t->stride * (ptrdiff_t)element;
+  part.at += r;
   part.rows = n;
   return part;
 }
@@ -155,11 +156,20 @@ static void replicate_shift(fastnorm_dtype dtype, const fn_table *t,
 void fn_columns_shift(const fn_kernels *k, fastnorm_dtype dtype, const fn_table *t,
                       fn_column_stats *s) {
   const size_t rows = t->rows < 16 ? t->rows : 16;
-  const fn_table sample = {.x = t->x,
-                           .rows = rows,
-                           .stride = (ptrdiff_t)(t->rows / rows) * t->stride,
-                           .cols = t->cols,
-                           .source = t->source};
+  fn_stage stage;
+  fn_table sample = {.x = t->x,
+                     .rows = rows,
+                     .stride = (ptrdiff_t)(t->rows / rows) * t->stride,
+                     .cols = t->cols,
+                     .source = t->source};
+  if (t->source && t->source->positions) { /* which are not evenly spaced */
+    for (size_t r = 0; r < rows; r++) {
+      const fn_table row = fn_table_rows(t, dtype, t->rows / rows * r, 1);
+      fn_gather_table(dtype, &row, fn_element(dtype, &stage, (ptrdiff_t)(r * t->cols)));
+    }
+    sample = (fn_table){
+        .x = &stage, .rows = rows, .stride = (ptrdiff_t)t->cols, .cols = t->cols};
+  }
   double sum[FN_COLUMNS], sq[FN_COLUMNS];
   memset(sum, 0, sizeof(sum));
   memset(sq, 0, sizeof(sq));

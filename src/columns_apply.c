@@ -10,6 +10,12 @@
 
 fn_runs fn_table_column(const fn_table *t, fastnorm_dtype dtype, size_t c) {
   const size_t element = t->source ? t->source->element : fn_dtype_size(dtype);
+  if (t->source && t->source->positions)
+    return (fn_runs){.x = (const char *)t->x + c * element,
+                     .rows = 1,
+                     .segs = 1,
+                     .len = t->rows,
+                     .source = t->source};
   return (fn_runs){.x = (const char *)t->x + c * element,
                    .rows = 1,
                    .segs = t->rows,

@@ -30,8 +30,12 @@
 /* The 128 bytes of a vec, wherever p points: it is not read. */
 #define FN_PREFETCH_VEC(p)                                                             \
   (__builtin_prefetch(p), __builtin_prefetch((const char *)(p) + 64))
+/* Loops of a few steps, their number known in each instance, are to be written out at
+ * any optimisation: what they index stays in registers then. */
+#define FN_UNROLL _Pragma("GCC unroll 8")
 #else
-#define FN_WORD            static inline
+#define FN_WORD static inline
+#define FN_UNROLL
 #define FN_LIKELY(x)       (x)
 #define FN_PREFETCH_VEC(p) ((void)(p))
 #endif

@@ -80,6 +80,7 @@ static void set_plain(fastnorm_dtype dtype, fn_formats *f) {
   f->source.gather = (fn_gather){.dtype = f->working};
   f->sink.scatter = (fn_scatter){.dtype = f->working};
   f->source.piece = 0;
+  f->source.positions = NULL;
   f->gathers = f->scatters = false;
 }
 

@@ -1,8 +1,13 @@
 /* instance_norm.c - instance norm: group norm of one channel per group, and running
  * statistics.
  * SPDX-License-Identifier: MIT */
+#include <stddef.h>
+
 #include "check.h"
 #include "samples.h"
+
+/* the size of the struct before `mask` was added */
+#define FIRST_SIZE offsetof(fastnorm_instance_norm_args, mask)
 
 static fastnorm_status read_running(const fastnorm_instance_norm_args *args,
                                     double *momentum) {
@@ -39,14 +44,16 @@ static fastnorm_group_norm_args as_groups(const fastnorm_instance_norm_args *arg
                                     .eps = args->eps,
                                     .exec = args->exec,
                                     .format = args->format,
-                                    .epilogue = args->epilogue};
+                                    .epilogue = args->epilogue,
+                                    .mask = args->mask};
 }
 
 fastnorm_status fastnorm_instance_norm(const fastnorm_instance_norm_args *callers) {
   fastnorm_instance_norm_args args;
   fn_samples_work work;
   double momentum;
-  fastnorm_status s = fn_read_args(&args, sizeof(args), sizeof(args), callers);
+  bool single;
+  fastnorm_status s = fn_read_args(&args, sizeof(args), FIRST_SIZE, callers);
   if (s == FASTNORM_OK)
     s = read_running(&args, &momentum);
   if (s != FASTNORM_OK)
@@ -57,10 +64,10 @@ fastnorm_status fastnorm_instance_norm(const fastnorm_instance_norm_args *caller
       {args.running_mean, {1, 1, args.channels}, {0, 0, 1}, 0, use, false},
       {args.running_var, {1, 1, args.channels}, {0, 0, 1}, 0, use, false},
   };
-  s = fn_samples_check(&groups, running, &work);
+  s = fn_samples_check(&groups, running, &work, &single);
   if (s != FASTNORM_OK || work.batch == 0)
     return s;
-  if (!args.use_running_stats && args.spatial == 1)
+  if (!args.use_running_stats && single)
     return FASTNORM_ERROR_COUNT;
   work.running_mean = fn_vector_of(args.running_mean, work.f.params);
   work.running_var = fn_vector_of(args.running_var, work.f.params);

@@ -31,9 +31,11 @@ typedef struct fn_runs {
   size_t segs;
   ptrdiff_t seg_stride;
   size_t len;
-  /* What follows is not for the kernels, which want an array of the working type: where
-   * x is something else, source says how to read it, and run 0 is row `row` of the call
-   * from element `at` on (see stage.h). */
+  /* Of x, and of the y of an application: 0 for the working type, or FLOAT16 or
+   * BFLOAT16 where that is float. */
+  fastnorm_dtype dtype;
+  /* What follows is not for the kernels: where x is something else, source says how to
+   * read it, and run 0 is row `row` of the call from element `at` on (see stage.h). */
   const struct fn_source *source;
   size_t row, at;
   /* Not for statistics: NULL, or runs of the same strides that will be read next, for
@@ -50,6 +52,9 @@ typedef struct fn_table {
   size_t cols;
   size_t fold;
   const struct fn_source *source; /* as in fn_runs */
+  size_t at;                      /* row 0 is row `at` of what source reads */
+  /* For moments_columns, with a shift, where the working type is double: x is float. */
+  bool narrow;
 } fn_table;
 
 /* Up to four pieces of a run, of at most a vec each, `all` elements together. */
@@ -89,7 +94,8 @@ typedef bool fn_affine_kernel(size_t n, const double *var, double eps, const voi
 /* apply_runs: t = (x - hi[r]) * scale[r] + offset[r], then y = t * weight[i] + bias[i]
  * along the segment, each optional. With hi == NULL t = x * scale[r] (no offset, and
  * then no bias). y has the shape of x and strides of its own; it may be x. With
- * `stream` y is written past the caches where it can be. */
+ * `stream` y is written past the caches where it can be. Runs of 16-bit elements (see
+ * fn_runs.dtype) need a weight, and with hi a bias. */
 typedef void fn_apply_runs_kernel(const fn_runs *g, void *y, ptrdiff_t y_row_stride,
                                   ptrdiff_t y_seg_stride, const void *hi,
                                   const void *scale, const void *offset,
@@ -105,8 +111,10 @@ typedef void fn_apply_columns_kernel(const fn_table *t, void *y, ptrdiff_t y_str
 /* Elements of other types than the working one, or with something added, on their way
  * in. All arrays are contiguous; what is NULL takes no part. */
 typedef struct fn_gather {
-  fastnorm_dtype dtype; /* of x; FLOAT64 only where the working type is double */
-  float scale;          /* 8-bit: x = (element - zero_point) * scale */
+  /* of x. Where the working type is double: FLOAT64, or a narrower float if nothing is
+   * added */
+  fastnorm_dtype dtype;
+  float scale; /* 8-bit: x = (element - zero_point) * scale */
   int zero_point;
   const void *residual;      /* of residual_dtype, as residual_out */
   const void *residual_bias; /* of bias_dtype */
@@ -142,6 +150,18 @@ typedef void fn_scatter_kernel(const fn_scatter *s, const void *v, size_t n, voi
 /* largest: the largest magnitude of v[i], i < n; NaN if there is one. */
 typedef double fn_largest_kernel(const void *v, size_t n);
 
+/* extremes_runs: low[r] and high[r] become the smallest and the largest of themselves
+ * and the elements of run r. NaN takes no part. extremes_columns: the same of the
+ * columns of a table. Both arrays are of the working type; those of columns have
+ * padding. */
+typedef void fn_extremes_runs_kernel(const fn_runs *g, void *low, void *high);
+typedef void fn_extremes_columns_kernel(const fn_table *t, void *low, void *high);
+
+/* present_columns: each NaN of column c becomes shift[c], in place; how many elements
+ * were none is added to count[c]. Both arrays have padding; at most 2^24 rows. */
+typedef void fn_present_columns_kernel(const fn_table *t, const void *shift,
+                                       double *count);
+
 /* Pixels of interleaved channels, and what becomes of them: (x * scale - mean) / std.
  * With `planes` channel k of pixel i goes to y[k * plane + i], else to y[i * channels +
  * k]; with `reverse` the channels of x come from its end. minus_mean and inverse_std
@@ -161,6 +181,71 @@ typedef struct fn_image {
 typedef void fn_image_kernel(const fn_image *im, const void *x, size_t n, void *y,
                              bool stream);
 
+/* Pairs: runs of g, the gradient of an output, and of x, the input of the norm, of the
+ * same extents (see fn_runs); a table is rows of one segment. With
+ *
+ *     t = (x - hi) * scale + offset   (without hi: x * scale)
+ *     d = g * weight - shift          (without weight: g - shift)
+ *
+ * The parameters are of the working type; which one goes with an element is said
+ * below. hi, shift and weight may be NULL, offset as well (zeros). `shift` is a number
+ * near the mean of g * weight, so that nothing cancels in the sums. */
+typedef struct fn_pairs {
+  const void *g, *x;
+  size_t rows, segs, len;
+  ptrdiff_t g_row_stride, g_seg_stride, x_row_stride, x_seg_stride;
+  const void *hi, *scale, *offset, *shift, *weight;
+} fn_pairs;
+
+/* products_runs: for each run (any number of them, without padding) the sums of d, of d
+ * * t and of x - hi; the first and last only if not NULL. hi, scale, offset and shift
+ * are per run, weight[i] is for element i of every segment. */
+typedef void fn_products_runs_kernel(const fn_pairs *p, double *sum_d, double *sum_dt,
+                                     double *sum_x);
+
+/* products_columns: adds the same sums of each column of a table to arrays with
+ * padding. hi, scale, offset and shift are per column, with padding; weight[r] is for
+ * row r. At most FN_COLUMN_CHUNK rows per call. */
+typedef void fn_products_columns_kernel(const fn_pairs *p, double *sum_d,
+                                        double *sum_dt, double *sum_x);
+
+/* products_rows: adds the sums of g (if sum_g is not NULL) and of g * t of each column
+ * of a table, over its rows, to arrays with padding. hi, scale and offset are per row;
+ * neither shift nor weight. At most FN_PRODUCT_ROWS rows and FN_PRODUCT_COLUMNS columns
+ * per call. False, and nothing added, if a sum leaves the safe range. */
+#define FN_PRODUCT_ROWS    16
+#define FN_PRODUCT_COLUMNS 512
+typedef bool fn_products_rows_kernel(const fn_pairs *p, double *sum_g, double *sum_gt);
+
+/* What a gradient is made of: y = t * b + (d * a + c). y may be g or x, with its
+ * strides. With `stream` it is written past the caches where it can be. */
+typedef struct fn_gradient {
+  const void *a, *b, *c;
+  void *y;
+  ptrdiff_t row_stride, seg_stride;
+  bool stream;
+  /* NULL, or what will be read next, as g and x: it is asked for while results are
+   * streamed (runs only). */
+  const void *ahead_g, *ahead_x;
+} fn_gradient;
+
+/* gradient_runs: a, b, c per run, as hi, scale, offset, shift; weight along segments.
+ * gradient_columns: a, b, c per column, with padding, as those; weight per row. */
+typedef void fn_gradient_runs_kernel(const fn_pairs *p, const fn_gradient *y);
+typedef void fn_gradient_columns_kernel(const fn_pairs *p, const fn_gradient *y);
+
+/* factors: from the sums of products of n runs or columns of `count` elements to what
+ * their gradient is made of. In: scale and offset that t was made with, shift that d
+ * was; slope[i] is what the sum of d * t is to be multiplied with. Out: offset, so that
+ * the mean of t is 0; shift, the rounded mean of g * weight, and c, the rest of it; a
+ * and b. Without shift (NULL) the run is not centered: c is 0 and offset not used.
+ * False if for some run sums or b leave the safe range, or are so small that products
+ * may have been lost (see range.h). Arrays of the working type have padding. */
+typedef bool fn_factors_kernel(size_t n, double count, const double *slope,
+                               const double *sum_d, const double *sum_dt,
+                               const double *sum_x, const void *scale, void *offset,
+                               void *shift, void *a, void *b, void *c);
+
 /* The list: a line here is a member of the table below and a function of this name in
  * template/, which each isa_*.c instantiates. A line without its function does not
  * link. */
@@ -175,12 +260,22 @@ typedef void fn_image_kernel(const fn_image *im, const void *x, size_t n, void *
   X(gather)                                                                            \
   X(scatter)                                                                           \
   X(largest)                                                                           \
+  X(extremes_runs)                                                                     \
+  X(extremes_columns)                                                                  \
+  X(present_columns)                                                                   \
+  X(products_runs)                                                                     \
+  X(products_columns)                                                                  \
+  X(products_rows)                                                                     \
+  X(factors)                                                                           \
+  X(gradient_runs)                                                                     \
+  X(gradient_columns)                                                                  \
   X(image)
 
 typedef struct fn_kernels {
 #define X(name) fn_##name##_kernel *name;
   FN_KERNEL_LIST(X)
 #undef X
+  bool halves; /* whether runs may be of 16-bit elements: fn_runs.dtype */
 } fn_kernels;
 
 /* One instruction set: for the working types float and double. */

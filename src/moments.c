@@ -12,22 +12,32 @@
 
 typedef struct moments_work {
   fn_channels a;
+  fn_formats f;
   double *mean, *m2;
+  size_t *count;       /* or NULL */
+  const fn_mask *mask; /* or NULL */
 } moments_work;
 
 static double scaled_m2(const fn_slow *slow, double n) {
   return fn_slow_var(slow) * n;
 }
 
-static void store_runs(const moments_work *w, size_t first, size_t rows,
+static void store_count(const moments_work *w, size_t channel, size_t count) {
+  if (w->count)
+    w->count[channel] = count;
+}
+
+/* Of runs of `count` elements each. */
+static void store_runs(const moments_work *w, size_t first, size_t rows, size_t count,
                        const fn_group_stats *s) {
-  const double n = (double)w->a.batch * (double)w->a.spatial;
+  const double n = (double)count;
   const fastnorm_dtype dtype = w->a.dtype;
   for (size_t r = 0; r < rows; r++) {
     const bool slow = s->any_slow && s->is_slow[r];
     w->mean[first + r] = slow ? fn_slow_mean(&s->slow[r])
                               : fn_get(dtype, &s->hi, r) + fn_get(dtype, &s->lo, r);
     w->m2[first + r] = slow ? scaled_m2(&s->slow[r], n) : s->var[r] * n;
+    store_count(w, first + r, count);
   }
 }
 
@@ -39,7 +49,7 @@ static void group_task(void *context, size_t index) {
       a, first, a->channels - first < group ? a->channels - first : group);
   fn_group_stats s;
   fn_runs_stats(a->kernels, a->dtype, &g, 0.0, true, &s);
-  store_runs(w, first, g.rows, &s);
+  store_runs(w, first, g.rows, a->batch * a->spatial, &s);
 }
 
 static void long_channels(const moments_work *w) {
@@ -47,16 +57,54 @@ static void long_channels(const moments_work *w) {
     const fn_runs g = fn_channels_runs(&w->a, c, 1);
     fn_group_stats s;
     fn_channels_long(&w->a, &g, 0.0, &s);
-    store_runs(w, c, 1, &s);
+    store_runs(w, c, 1, w->a.batch * w->a.spatial, &s);
   }
+}
+
+static void store_nothing(const moments_work *w, size_t first, size_t channels) {
+  for (size_t c = first; c < first + channels; c++) {
+    w->mean[c] = w->m2[c] = 0.0;
+    store_count(w, c, 0);
+  }
+}
+
+/* Channels that share a pattern, or one with its own. */
+static size_t masked_group(const moments_work *w) {
+  return fn_mask_is_shared(w->mask) ? fn_channels_group(&w->a) : 1;
+}
+
+static void masked_task(void *context, size_t index) {
+  const moments_work *w = context;
+  const fn_channels *a = &w->a;
+  const size_t group = masked_group(w), first = index * group;
+  const size_t rows = a->channels - first < group ? a->channels - first : group;
+  const size_t count = fn_mask_count_all(w->mask, first);
+  fn_masked_source source;
+  fn_group_stats s;
+  if (count == 0) {
+    store_nothing(w, first, rows);
+    return;
+  }
+  const fn_runs g =
+      fn_channels_masked_runs(a, w->mask, &w->f, first, rows, count, &source);
+  fn_runs_stats(a->kernels, a->dtype, &g, 0.0, true, &s);
+  store_runs(w, first, rows, count, &s);
 }
 
 static void columns(const moments_work *w) {
   const fn_channels *a = &w->a;
+  const size_t count = w->mask ? fn_mask_count_all(w->mask, 0) : a->batch;
   for (size_t first = 0; first < a->channels; first += FN_COLUMNS) {
     const size_t left = a->channels - first;
-    const fn_table t =
-        fn_channels_table(a, first, left < FN_COLUMNS ? left : FN_COLUMNS);
+    const size_t cols = left < FN_COLUMNS ? left : FN_COLUMNS;
+    fn_masked_source source;
+    if (count == 0) {
+      store_nothing(w, first, cols);
+      continue;
+    }
+    const fn_table t = w->mask ? fn_channels_masked_table(a, w->mask, &w->f, first,
+                                                          cols, count, &source)
+                               : fn_channels_table(a, first, cols);
     fn_column_stats s;
     fn_channels_columns(a, &t, 0.0, &s);
     for (size_t c = 0; c < t.cols; c++) {
@@ -64,6 +112,7 @@ static void columns(const moments_work *w) {
       fn_column_moments(a->dtype, &t, 0.0, true, &s, c, &column);
       w->mean[first + c] = column.mean;
       w->m2[first + c] = column.var * (double)t.rows;
+      store_count(w, first + c, count);
     }
   }
 }
@@ -78,26 +127,38 @@ static fastnorm_status read_channels(const fastnorm_moments_args *args, fn_forma
 
 static void run(const moments_work *w) {
   const fn_channels *a = &w->a;
-  if (fn_channels_are_columns(a)) {
+  const size_t bytes = a->batch * a->channels * a->spatial * a->element;
+  if (fn_channels_are_columns(a) && (!w->mask || fn_mask_is_shared(w->mask))) {
     columns(w);
+  } else if (w->mask) {
+    const size_t group = masked_group(w);
+    fn_parallel_for(a->exec, (a->channels + group - 1) / group, bytes, masked_task,
+                    (void *)w);
   } else if (fn_channels_are_long(a) && a->scratch) {
     long_channels(w);
   } else {
     const size_t group = fn_channels_group(a);
-    fn_parallel_for(a->exec, (a->channels + group - 1) / group,
-                    a->batch * a->channels * a->spatial * a->element, group_task,
+    fn_parallel_for(a->exec, (a->channels + group - 1) / group, bytes, group_task,
                     (void *)w);
   }
 }
 
 fastnorm_status fastnorm_moments(const fastnorm_moments_args *callers) {
   fastnorm_moments_args args;
-  fn_formats f;
   moments_work w;
+  fn_mask mask;
+  fn_mask_survey found = {.all = true};
+  fn_array mask_array = {.p = NULL};
   fastnorm_status s = fn_read_args(&args, sizeof(args), FIRST_SIZE, callers);
   if (s == FASTNORM_OK)
-    s = read_channels(&args, &f, &w.a);
+    s = read_channels(&args, &w.f, &w.a);
   if (s != FASTNORM_OK || w.a.batch == 0)
+    return s;
+  const bool masked = fn_mask_is_given(&args.mask);
+  if (masked)
+    s = fn_mask_read(&args.mask, args.batch, args.channels, args.spatial, &mask,
+                     &mask_array);
+  if (s != FASTNORM_OK)
     return s;
   const size_t n = args.channels, wide = sizeof(double);
   const fn_array arrays[] = {
@@ -109,15 +170,20 @@ fastnorm_status fastnorm_moments(const fastnorm_moments_args *callers) {
        true},
       {args.mean, {1, 1, n}, {0, 0, 1}, wide, FN_OUTPUT, true},
       {args.m2, {1, 1, n}, {0, 0, 1}, wide, FN_OUTPUT, true},
+      {args.count, {1, 1, n}, {0, 0, 1}, sizeof(size_t), FN_OUTPUT, false},
+      mask_array,
   };
-  s = fn_check_arrays(arrays, 3);
+  s = fn_check_arrays(arrays, mask_array.p ? 5 : 4);
+  if (s == FASTNORM_OK && masked)
+    s = fn_mask_look(&mask, false, &found);
   if (s != FASTNORM_OK)
     return s;
-  w.a.kernels = fn_dispatch(f.working);
+  w.a.kernels = fn_dispatch(w.f.working);
   if (!w.a.kernels)
     return FASTNORM_ERROR_ISA;
-  f.source.kernels = w.a.kernels;
-  w.mean = args.mean, w.m2 = args.m2;
+  w.f.source.kernels = w.a.kernels;
+  w.mean = args.mean, w.m2 = args.m2, w.count = args.count;
+  w.mask = found.all ? NULL : &mask;
   const size_t need = fn_channels_scratch(&w.a);
   w.a.scratch = need > 0 && args.scratch_size >= need ? args.scratch : NULL;
   const fn_denormals before = fn_denormals_begin(&args.exec);

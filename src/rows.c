@@ -5,11 +5,10 @@
  * a piece of work for a thread is some groups. Both sizes depend on the shape alone. */
 #include "rows.h"
 
-#include <math.h>
-
 #include "check.h"
 #include "columns.h"
 #include "denormals.h"
+#include "l2.h"
 #include "runs.h"
 #include "scale.h"
 #include "threads.h"
@@ -26,68 +25,37 @@ static void set_stat(const fn_rows_work *w, void *p, size_t i, double value) {
     fn_set(w->dtype, p, i, value);
 }
 
-/* From the mean of squares of a row or column that is not slow to the square of what x
- * is divided by; the norm itself is the result. A row of zeros is divided by one. */
-static double l2_of(double *var, double n, double eps) {
-  const double norm_sq = *var * n, norm = sqrt(norm_sq);
-  *var = norm < eps ? eps * eps : norm_sq;
-  if (norm <= 0.0)
-    *var = 1.0;
-  return norm;
-}
-
 /* ---- rows ---- */
 
-/* Those whose scale is out of range, or whose statistics were given and are, have
- * become slow: here is how. */
-static void find_slow(const fn_rows_work *w, const fn_runs *g, fn_group_stats *s) {
-  for (size_t r = 0; s->any_slow && r < g->rows; r++) {
-    const fn_runs one = fn_run_alone(g, w->dtype, r);
-    if (!s->is_slow[r])
-      continue;
-    if (w->stored_mean) {
-      fn_slow_given(fn_get(w->dtype, &s->hi, r), 0.0, s->var[r], w->eps, &s->slow[r]);
-    } else {
-      fn_slow_stats(w->dtype, &one, 0.0, false, &s->slow[r]);
-      s->sum[r] = fn_slow_l2(&s->slow[r], (double)w->cols, w->eps);
-    }
-  }
-}
-
-/* Statistics that were given, or those of the L2 norm: s->sum is then the norm. */
-static void find_special(const fn_rows_work *w, size_t first, const fn_runs *g,
-                         fn_rows_stats *found) {
+/* Statistics that were given. */
+static void find_given(const fn_rows_work *w, size_t first, const fn_runs *g,
+                       fn_rows_stats *found) {
   fn_group_stats *s = &found->s;
-  if (w->stored_mean) {
-    s->any_slow = false;
-    for (size_t r = 0; r < g->rows; r++) {
-      fn_set(w->dtype, &s->hi, r, fn_get(w->dtype, w->stored_mean, first + r));
-      s->var[r] = fn_get(w->dtype, w->stored_var, first + r);
-    }
-  } else {
-    fn_runs_stats(w->kernels, w->dtype, g, 0.0, false, s);
-    for (size_t r = 0; r < g->rows; r++)
-      if (s->any_slow && s->is_slow[r])
-        s->var[r] = 1.0;
-      else
-        s->sum[r] = l2_of(&s->var[r], (double)w->cols, w->eps);
+  s->any_slow = false;
+  for (size_t r = 0; r < g->rows; r++) {
+    fn_set(w->dtype, &s->hi, r, fn_get(w->dtype, w->stored_mean, first + r));
+    s->var[r] = fn_get(w->dtype, w->stored_var, first + r);
   }
-  const fn_scale_input in = {.n = g->rows,
-                             .eps = w->stored_mean ? w->eps : 0.0,
-                             .given = w->stored_mean != NULL,
-                             .hi = w->stored_mean ? &s->hi : NULL,
-                             .var = s->var};
+  const fn_scale_input in = {
+      .n = g->rows, .eps = w->eps, .given = true, .hi = &s->hi, .var = s->var};
   fn_group_array rstd;
   fn_scale(w->kernels, w->dtype, &in, &s->any_slow, s->is_slow, &rstd, &found->scale,
            &found->offset);
-  find_slow(w, g, s);
+  for (size_t r = 0; s->any_slow && r < g->rows; r++)
+    if (s->is_slow[r])
+      fn_slow_given(fn_get(w->dtype, &s->hi, r), 0.0, s->var[r], w->eps, &s->slow[r]);
 }
 
 void fn_rows_find(const fn_rows_work *w, size_t first, const fn_runs *g,
                   fn_rows_stats *found) {
   fn_group_stats *s = &found->s;
-  if (w->stored_mean || w->norm == FN_SUM_OF_SQUARES) {
-    find_special(w, first, g, found);
+  if (w->stored_mean) {
+    find_given(w, first, g, found);
+    return;
+  }
+  if (w->norm == FN_SUM_OF_SQUARES) {
+    fn_runs_stats(w->kernels, w->dtype, g, 0.0, false, s);
+    fn_runs_l2(w->kernels, w->dtype, g, w->eps, NULL, s, &found->scale);
     return;
   }
   const bool centered = is_centered(w);
@@ -170,10 +138,8 @@ static size_t piece_rows(const fn_rows_work *w) {
 /* The statistics of a group end in a chain of dependent instructions (sums, division,
  * root, division). The next group's are begun before this one is applied, so that the
  * processor has independent work while it waits for them. */
-static void rows_task(void *context, size_t index) {
-  const fn_rows_work *w = context;
-  const size_t piece = piece_rows(w), group = group_rows(w), first = index * piece;
-  const size_t end = w->rows - first < piece ? w->rows : first + piece;
+void fn_rows_some(const fn_rows_work *w, size_t first, size_t end) {
+  const size_t group = group_rows(w);
   group_state states[2];
   int now = 0;
   if (w->staged) {
@@ -189,30 +155,16 @@ static void rows_task(void *context, size_t index) {
   }
 }
 
+static void rows_task(void *context, size_t index) {
+  const fn_rows_work *w = context;
+  const size_t piece = piece_rows(w), first = index * piece;
+  fn_rows_some(w, first, w->rows - first < piece ? w->rows : first + piece);
+}
+
 /* ---- inner > 1: the columns of a table [cols, inner] per row, some at a time ---- */
 
 static size_t column_block(const fn_rows_work *w) {
   return fn_column_block(w->cols, w->inner, w->dtype);
-}
-
-/* How the slow columns of an L2 norm are divided; norms[c] of all of them. */
-static void columns_l2(const fn_rows_work *w, const fn_table *t, double *norms,
-                       fn_column_parameters *p, fn_column_stats *s, fn_slow *slow) {
-  for (size_t c = 0; c < t->cols; c++)
-    if (s->any_slow && s->is_slow[c])
-      s->var[c] = 1.0;
-    else
-      norms[c] = l2_of(&s->var[c], (double)w->cols, w->eps);
-  p->eps = 0.0;
-  fn_columns_scale(w->kernels, w->dtype, t->cols, p, s);
-  for (size_t c = 0; s->any_slow && c < t->cols; c++) {
-    const fn_runs run = fn_table_column(t, w->dtype, c);
-    if (!s->is_slow[c])
-      continue;
-    fn_slow_stats(w->dtype, &run, 0.0, false, &slow[c]);
-    norms[c] = fn_slow_l2(&slow[c], (double)w->cols, w->eps);
-  }
-  p->slow = slow;
 }
 
 /* Statistics of the columns of t, which begin at number `first` of all, and their
@@ -220,7 +172,6 @@ static void columns_l2(const fn_rows_work *w, const fn_table *t, double *norms,
 static void columns_find(const fn_rows_work *w, const fn_table *t, size_t first,
                          fn_column_parameters *p, fn_column_stats *s, fn_slow *slow) {
   const bool centered = is_centered(w), given = w->stored_mean != NULL;
-  double norms[FN_COLUMNS];
   if (given) {
     s->any_slow = false;
     for (size_t c = 0; c < t->cols; c++) {
@@ -232,9 +183,9 @@ static void columns_find(const fn_rows_work *w, const fn_table *t, size_t first,
                      w->norm == FN_SUM_OF_SQUARES ? 0.0 : w->eps, centered, s);
   }
   if (w->norm == FN_SUM_OF_SQUARES) {
-    columns_l2(w, t, norms, p, s, slow);
+    fn_columns_l2(w->kernels, w->dtype, t, w->eps, p, s, slow);
     for (size_t c = 0; c < t->cols; c++)
-      set_stat(w, w->rstd, first + c, norms[c]);
+      set_stat(w, w->rstd, first + c, s->sum[c]);
     return;
   }
   fn_columns_scale(w->kernels, w->dtype, t->cols, p, s);
@@ -249,16 +200,13 @@ static void columns_find(const fn_rows_work *w, const fn_table *t, size_t first,
   }
 }
 
-static void columns_task(void *context, size_t index) {
-  const fn_rows_work *w = context;
-  const size_t block = column_block(w), blocks = (w->inner + block - 1) / block;
-  const size_t r = index / blocks, c = index % blocks * block;
+void fn_rows_columns(const fn_rows_work *w, size_t r, size_t c, size_t n) {
   const ptrdiff_t row = (ptrdiff_t)r, inner = (ptrdiff_t)w->inner;
   const ptrdiff_t x_at = row * w->x_stride + (ptrdiff_t)c;
   const fn_table t = {.x = (const char *)w->x + x_at * (ptrdiff_t)w->f.source.element,
                       .rows = w->cols,
                       .stride = inner,
-                      .cols = w->inner - c < block ? w->inner - c : block,
+                      .cols = n,
                       .fold = 1,
                       .source = w->f.gathers ? &w->f.source : NULL};
   fn_column_parameters p = {.eps = w->eps,
@@ -285,16 +233,23 @@ static void columns_task(void *context, size_t index) {
   fn_columns_apply(w->kernels, w->dtype, &t, &out, &s, &p);
 }
 
+static void columns_task(void *context, size_t index) {
+  const fn_rows_work *w = context;
+  const size_t block = column_block(w), blocks = (w->inner + block - 1) / block;
+  const size_t c = index % blocks * block;
+  fn_rows_columns(w, index / blocks, c, w->inner - c < block ? w->inner - c : block);
+}
+
 void fn_rows_run(const fn_rows_work *w, const fastnorm_exec *exec) {
   const fn_formats *f = &w->f;
   const size_t count = w->rows * w->cols * w->inner;
   const size_t bytes = count * (f->source.element + f->sink.element);
-  if (w->inner == 1) {
-    const size_t piece = piece_rows(w);
-    fn_parallel_for(exec, (w->rows + piece - 1) / piece, bytes, rows_task, (void *)w);
-  } else {
-    const size_t block = column_block(w);
-    fn_parallel_for(exec, w->rows * ((w->inner + block - 1) / block), bytes,
-                    columns_task, (void *)w);
-  }
+  const size_t piece = w->inner == 1 ? piece_rows(w) : column_block(w);
+  const size_t pieces = w->inner == 1 ? (w->rows + piece - 1) / piece
+                                      : w->rows * ((w->inner + piece - 1) / piece);
+  if (w->lengths)
+    fn_rows_lengths(w, pieces, piece, bytes, exec);
+  else
+    fn_parallel_for(exec, pieces, bytes, w->inner == 1 ? rows_task : columns_task,
+                    (void *)w);
 }

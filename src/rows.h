@@ -31,8 +31,10 @@ typedef struct fn_rows_work {
   size_t rows, cols, inner;
   ptrdiff_t x_stride, y_stride, post_add_stride;
   double eps;
-  bool staged; /* needs a source, a sink, or parameters that are not plain */
-  bool stream; /* see FN_STREAM_BYTES */
+  const size_t *lengths; /* NULL, or how many values of each row take part, */
+  bool keep;             /* and what stands behind them */
+  bool staged;           /* needs a source, a sink, or parameters that are not plain */
+  bool stream;           /* see FN_STREAM_BYTES */
 } fn_rows_work;
 
 /* Fills `work` from the arguments, after all checks; work->rows is 0 if there is
@@ -55,6 +57,15 @@ void fn_rows_find(const fn_rows_work *w, size_t first, const fn_runs *g,
                   fn_rows_stats *found);
 void fn_rows_write_stats(const fn_rows_work *w, size_t first, size_t rows,
                          const fn_rows_stats *found);
+
+/* Rows first to end, where inner is 1; columns c to c + n of row r, where it is not. */
+void fn_rows_some(const fn_rows_work *w, size_t first, size_t end);
+void fn_rows_columns(const fn_rows_work *w, size_t r, size_t c, size_t n);
+
+/* All of it where there are lengths; pieces are of so many rows, or columns
+ * (rows_lengths.c). */
+void fn_rows_lengths(const fn_rows_work *w, size_t pieces, size_t piece, size_t bytes,
+                     const fastnorm_exec *exec);
 
 /* Rows first to end through a stage (rows_staged.c). */
 void fn_rows_staged(const fn_rows_work *w, size_t first, size_t end);

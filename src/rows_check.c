@@ -27,6 +27,11 @@ static fastnorm_status check_combination(const fastnorm_layer_norm_args *a,
     return FASTNORM_ERROR_COMBINATION;
   if (!a->stored_mean != !a->stored_var)
     return FASTNORM_ERROR_COMBINATION;
+  if (a->lengths && (adds || a->y_scale || a->stored_mean))
+    return FASTNORM_ERROR_COMBINATION;
+  if (a->masked != FASTNORM_MASKED_ZERO &&
+      (!a->lengths || a->masked != FASTNORM_MASKED_KEEP))
+    return FASTNORM_ERROR_MASK;
   if (a->y_scale && (!is_8_bit(f->y) || scale < 0.0f || scale > 0.0f))
     return FASTNORM_ERROR_COMBINATION;
   return FASTNORM_OK;
@@ -45,7 +50,7 @@ static fastnorm_status check_arrays(const fastnorm_layer_norm_args *a,
   const size_t params = fn_dtype_size(f->params), stats = fn_dtype_size(f->working);
   const size_t added = fn_dtype_size(residual);
   size_t n = 0;
-  fn_array all[13];
+  fn_array all[14];
 #define ADD(p, a, b, c, sa, sb, element, use, needed)                                  \
   all[n++] = (fn_array){p, {a, b, c}, {sa, sb, 1}, element, use, needed}
   ADD(a->y, rows, cols, inner, or_packed(a->y_stride, row), in, y, FN_IN_PLACE, true);
@@ -75,6 +80,8 @@ static fastnorm_status check_arrays(const fastnorm_layer_norm_args *a,
   }
   if (a->y_scale)
     ADD(a->y_scale, 1, 1, rows, 0, 0, sizeof(float), FN_OUTPUT, false);
+  if (a->lengths)
+    ADD(a->lengths, 1, 1, rows, 0, 0, sizeof(size_t), FN_INPUT, false);
 #undef ADD
   return fn_check_arrays(all, n);
 }
@@ -124,7 +131,21 @@ static void fill(const fastnorm_layer_norm_args *a, size_t inner, fn_rows_work *
   f->scatters |= a->y_scale != NULL;
   w->staged = f->gathers || f->scatters || !fn_vector_is_plain(&w->weight, w->dtype) ||
               !fn_vector_is_plain(&w->bias, w->dtype);
+  w->keep = a->masked == FASTNORM_MASKED_KEEP;
   w->stream = a->rows * row * f->sink.element >= FN_STREAM_BYTES && a->x != a->y;
+}
+
+/* Lengths that leave out nothing count as none. */
+static fastnorm_status read_lengths(const fastnorm_layer_norm_args *a,
+                                    fn_rows_work *w) {
+  w->lengths = NULL;
+  for (size_t r = 0; a->lengths && r < a->rows; r++) {
+    if (a->lengths[r] > a->cols)
+      return FASTNORM_ERROR_MASK;
+    if (a->lengths[r] < a->cols)
+      w->lengths = a->lengths;
+  }
+  return FASTNORM_OK;
 }
 
 fastnorm_status fn_rows_check(const fastnorm_layer_norm_args *args, fn_rows_norm norm,
@@ -154,6 +175,8 @@ fastnorm_status fn_rows_check(const fastnorm_layer_norm_args *args, fn_rows_norm
   if (count == 0)
     return FASTNORM_OK;
   s = check_arrays(args, &w->f, inner, residual);
+  if (s == FASTNORM_OK)
+    s = read_lengths(args, w);
   if (s != FASTNORM_OK)
     return s;
   w->kernels = fn_dispatch(w->f.working);

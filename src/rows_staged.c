@@ -3,7 +3,8 @@
  *
  * Rows that fit the stage are gathered once, and lie there between the two passes;
  * longer ones are gathered by each pass, part by part. Weights go with a part, widened
- * if they must be: those of the last part are kept, as rows of one part are many. */
+ * if they must be: those of the last part are kept, as rows of one part are many. Rows
+ * of 16-bit elements that stay such need no stage: the kernels read and write them. */
 #include "check.h"
 #include "rows.h"
 #include "runs.h"
@@ -22,10 +23,17 @@ typedef struct staged_rows {
   size_t from, to; /* the columns whose weight and bias are at hand */
   const void *weight, *bias;
   part_room weight_room, bias_room;
+  bool halves; /* see apply_halves() */
 } staged_rows;
 
 static size_t part_of(const fn_rows_work *w) {
   return PART_BYTES / fn_dtype_size(w->dtype);
+}
+
+static const void *filled(part_room *room, size_t n, float value) {
+  for (size_t i = 0; i < n; i++)
+    room->f32[i] = value;
+  return room;
 }
 
 static void read_part(staged_rows *p, size_t from, size_t to) {
@@ -38,6 +46,10 @@ static void read_part(staged_rows *p, size_t from, size_t to) {
                              &p->weight_room);
   p->bias =
       fn_vector_read(w->kernels, w->dtype, &w->bias, from, to - from, &p->bias_room);
+  if (p->halves && !p->weight) /* neither changes a bit of the result */
+    p->weight = filled(&p->weight_room, to - from, 1.0f);
+  if (p->halves && !p->bias && w->norm == FN_CENTERED)
+    p->bias = filled(&p->bias_room, to - from, -0.0f);
 }
 
 static fn_output output_of(const fn_rows_work *w, size_t row, size_t at) {
@@ -109,11 +121,47 @@ static void finish_in_stage(const fn_rows_work *w, void *v, size_t n,
   w->kernels->scatter(&s, v, n, v, false);
 }
 
+/* Rows of 16-bit elements, neither of them slow, from x to y of the same type. */
+static void apply_halves(staged_rows *p, size_t first, const fn_runs *g) {
+  const fn_rows_work *w = p->w;
+  const fn_rows_stats *found = &p->found;
+  const size_t part = part_of(w), cols = w->cols;
+  for (size_t from = 0; from < cols; from += part) {
+    const size_t end = cols - from < part ? cols : from + part;
+    const fn_output y = output_of(w, first, from);
+    const ptrdiff_t bytes = (ptrdiff_t)(from * w->f.source.element);
+    fn_runs some = *g;
+    some.x = (const char *)g->x + bytes;
+    some.len = end - from;
+    if (first + 3 * g->rows <= w->rows)
+      some.ahead = (const char *)some.x + 2 * (ptrdiff_t)g->rows * w->x_stride *
+                                              (ptrdiff_t)w->f.source.element;
+    read_part(p, from, end);
+    w->kernels->apply_runs(&some, y.y, y.row_stride, 0,
+                           w->norm == FN_CENTERED ? &found->s.hi : NULL, &found->scale,
+                           &found->offset, p->weight, p->bias, w->stream);
+  }
+}
+
+static bool are_halves(const fn_rows_work *w) {
+  const fn_scatter *s = &w->f.sink.scatter;
+  return w->f.gathers && fn_source_dtype(&w->f.source) && w->f.y == w->f.x &&
+         s->activation == FASTNORM_IDENTITY && !w->post_add &&
+         w->mode != FASTNORM_RMS_CAST_BEFORE_WEIGHT;
+}
+
 /* Whole rows in the stage. */
 static void whole_rows(staged_rows *p, size_t first, const fn_runs *source) {
   const fn_rows_work *w = p->w;
   const size_t part = part_of(w), cols = w->cols;
   fn_runs g = *source;
+  if (p->halves) {
+    fn_rows_find(w, first, &g, &p->found);
+    if (!p->found.s.any_slow) {
+      apply_halves(p, first, &g);
+      return;
+    }
+  }
   if (g.source)
     g = fn_gather_runs(w->dtype, source, true, &p->stage);
   fn_rows_find(w, first, &g, &p->found);
@@ -199,6 +247,7 @@ void fn_rows_staged(const fn_rows_work *w, size_t first, size_t end) {
   staged_rows p; /* some 70 KiB: not to be cleared */
   p.w = w;
   p.from = p.to = 0;
+  p.halves = are_halves(w);
   for (size_t r = first; r < end; r += most) {
     const fn_runs g = {.x = (const char *)w->x +
                             (ptrdiff_t)r * w->x_stride * (ptrdiff_t)w->f.source.element,
@@ -206,6 +255,7 @@ void fn_rows_staged(const fn_rows_work *w, size_t first, size_t end) {
                        .row_stride = w->x_stride,
                        .segs = 1,
                        .len = w->cols,
+                       .dtype = fn_source_dtype(w->f.gathers ? &w->f.source : NULL),
                        .source = w->f.gathers ? &w->f.source : NULL,
                        .row = r};
     if (fit > 0) {

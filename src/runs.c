@@ -3,6 +3,7 @@
 #include "runs.h"
 
 #include "check.h"
+#include "masked.h"
 #include "sum.h"
 
 /* Element i of x, whatever x is an array of. */
@@ -98,7 +99,7 @@ void fn_runs_shift(const fn_kernels *k, fastnorm_dtype dtype, const fn_runs *g,
                    void *shift) {
   fn_samples s;
   find_samples(g, dtype, &s);
-  if (g->source)
+  if (fn_runs_are_staged(g))
     shift_of_source(k, dtype, g, &s, shift);
   else
     k->shift_runs(g, &s, shift);
@@ -107,8 +108,13 @@ void fn_runs_shift(const fn_kernels *k, fastnorm_dtype dtype, const fn_runs *g,
 void fn_chunk_sums(const fn_kernels *k, fastnorm_dtype dtype, const fn_runs *chunk,
                    const void *shift, double *sum, double *sq) {
   fn_stage stage;
-  if (!chunk->source) {
+  fn_runs in_place;
+  if (!fn_runs_are_staged(chunk)) {
     k->moments_runs(chunk, shift, sum, sq);
+    return;
+  }
+  if (chunk->source->positions && fn_positions_adjacent(dtype, chunk, &in_place)) {
+    k->moments_runs(&in_place, shift, sum, sq);
     return;
   }
   const fn_runs staged = fn_gather_runs(dtype, chunk, false, &stage);
@@ -119,7 +125,7 @@ static void sums(const fn_kernels *k, fastnorm_dtype dtype, const fn_runs *g,
                  const void *shift, double *sum, double *sq) {
   const size_t chunks =
       g->segs * g->len <= fn_stage_elements(dtype) ? 1 : fn_run_chunks(g, dtype);
-  if (chunks == 1 && !g->source) {
+  if (chunks == 1 && !fn_runs_are_staged(g)) {
     k->moments_runs(g, shift, sum, sq);
     return;
   }

@@ -7,6 +7,11 @@
 #include "slow.h"
 #include "stage.h"
 
+/* Whether the kernels cannot read x where it is. */
+static inline bool fn_runs_are_staged(const fn_runs *g) {
+  return g->source && g->dtype == FASTNORM_DEFAULT;
+}
+
 /* Room for FN_GROUP numbers of either dtype. */
 typedef union fn_group_array {
   _Alignas(64) float f32[FN_GROUP];

@@ -19,7 +19,7 @@ static fastnorm_status check_arrays(const fastnorm_group_norm_args *a,
   const size_t middle = w->channels_last ? w->spatial : n;
   const size_t last = w->channels_last ? n : w->spatial;
   size_t count = 0;
-  fn_array all[11];
+  fn_array all[12];
 #define ADD(p, a, b, c, sa, sb, element, use, needed)                                  \
   all[count++] = (fn_array){p, {a, b, c}, {sa, sb, 1}, element, use, needed}
   ADD(a->y, w->batch, middle, last, w->y_stride, w->y_channel_stride, w->f.sink.element,
@@ -39,6 +39,8 @@ static fastnorm_status check_arrays(const fastnorm_group_norm_args *a,
     all[count] = running[i];
     all[count++].element = params;
   }
+  if (w->mask_array.p)
+    all[count++] = w->mask_array;
   return fn_check_arrays(all, count);
 }
 
@@ -72,11 +74,41 @@ static void fill(const fastnorm_group_norm_args *a, fn_samples_work *w) {
   w->stream = a->batch * sample * w->f.sink.element >= FN_STREAM_BYTES && a->x != a->y;
 }
 
+static fastnorm_status read_mask(const fastnorm_group_norm_args *a,
+                                 fn_samples_work *w) {
+  fn_mask *m = &w->mask;
+  fn_array *array = &w->mask_array;
+  if (!w->is_masked)
+    return FASTNORM_OK;
+  const fastnorm_status s =
+      fn_mask_read(&a->mask, a->batch, a->channels, a->spatial, m, array);
+  if (s == FASTNORM_OK && m->bytes && a->spatial == 1) {
+    m->samples = a->batch; /* not a table, as it is for batch norm */
+    m->positions = 1;
+  }
+  return s == FASTNORM_OK && m->positions != a->spatial ? FASTNORM_ERROR_MASK : s;
+}
+
+static fastnorm_status look_at_mask(fn_samples_work *w, bool *single) {
+  fn_mask_survey found;
+  if (!w->is_masked)
+    return FASTNORM_OK;
+  const fastnorm_status s = fn_mask_look(&w->mask, true, &found);
+  w->is_masked = !found.all;
+  w->most = found.most;
+  *single = found.single;
+  return s;
+}
+
 fastnorm_status fn_samples_check(const fastnorm_group_norm_args *a,
-                                 const fn_array *running, fn_samples_work *w) {
+                                 const fn_array *running, fn_samples_work *w,
+                                 bool *single) {
   const size_t shape[3] = {a->batch, a->channels, a->spatial};
   size_t count;
   w->batch = 0;
+  w->is_masked = fn_mask_is_given(&a->mask);
+  w->mask_array.p = NULL;
+  *single = a->spatial == 1;
   fastnorm_status s = fn_formats_read(a->dtype, &a->format, &a->epilogue, &w->f);
   if (s == FASTNORM_OK)
     s = fn_read_eps(a->eps, 1e-5, &w->eps);
@@ -94,7 +126,11 @@ fastnorm_status fn_samples_check(const fastnorm_group_norm_args *a,
   if (count == 0)
     return FASTNORM_OK;
   fill(a, w);
-  s = check_arrays(a, running, w);
+  s = read_mask(a, w);
+  if (s == FASTNORM_OK)
+    s = check_arrays(a, running, w);
+  if (s == FASTNORM_OK)
+    s = look_at_mask(w, single);
   if (s == FASTNORM_OK && !(w->kernels = fn_dispatch(w->dtype)))
     s = FASTNORM_ERROR_ISA;
   if (s != FASTNORM_OK)
@@ -137,6 +173,8 @@ void fn_samples_stored(const fn_samples_work *w, size_t sample, size_t first, si
  * channels last as many channels as a block of columns may have, or one group. */
 static size_t piece_groups(const fn_samples_work *w) {
   const size_t channels = w->channels / w->groups;
+  if (w->is_masked && !fn_mask_is_shared(&w->mask))
+    return 1;
   if (w->channels_last) {
     const size_t fit = fn_column_block(w->spatial, w->channels, w->dtype) / channels;
     return fit < 1 ? 1 : fit;
@@ -162,11 +200,23 @@ static void sample_task(void *context, size_t index) {
         NULL);
 }
 
+/* The variance comes unbiased, but for the factor that one of the largest count would
+ * have; so where all counts are the same all weights are one. */
+void fn_samples_sum(const fn_samples_work *w, fn_sample_sums *sums, size_t i,
+                    size_t count, double mean, double var) {
+  const double n = (double)count, most = (double)(w->is_masked ? w->most : count);
+  const double weight = n / most;
+  fn_samples_add(&sums->mean[i], mean, weight);
+  fn_samples_add(&sums->var[i], var,
+                 weight * ((n / (n - 1.0)) / (most / (most - 1.0))));
+  sums->weight[i] += weight;
+}
+
 /* Running statistics take in the mean over the batch of the means and of the unbiased
  * variances of the instances, as PyTorch has it. */
 static void update(const fn_samples_work *w, size_t first, size_t n,
                    const fn_sample_sums *sums) {
-  const double values = (double)w->spatial;
+  const double values = (double)(w->is_masked ? w->most : w->spatial);
   const double factor = w->momentum;
   const struct {
     const fn_vector *running;
@@ -180,9 +230,11 @@ static void update(const fn_samples_work *w, size_t first, size_t n,
         fn_vector_read(w->kernels, w->dtype, both[k].running, first, n, &room);
     for (size_t i = 0; i < n; i++)
       fn_set(w->dtype, &room, i,
-             (1.0 - factor) * fn_get(w->dtype, old, i) +
-                 factor *
-                     (fn_samples_mean(&both[k].sum[i], (double)w->batch) * both[k].by));
+             sums->weight[i] <= 0.0
+                 ? fn_get(w->dtype, old, i) /* no sample had anything */
+                 : (1.0 - factor) * fn_get(w->dtype, old, i) +
+                       factor * (fn_samples_mean(&both[k].sum[i], sums->weight[i]) *
+                                 both[k].by));
     fn_vector_write(w->kernels, both[k].running, first, n, &room);
   }
 }

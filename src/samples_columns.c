@@ -22,13 +22,25 @@ typedef struct group_sums {
   bool slow, differs;
 } group_sums;
 
+/* Where the n columns from c on are the first of a group: from which of them its means
+ * are counted. Not from an outlier, whose own bits would be missing in every
+ * difference: the one between the other two of three. */
+static void set_origin(group_sums *g, const fn_column_stats *s, size_t c, size_t n) {
+  const size_t at[3] = {c, c + n / 2, c + n - 1};
+  for (int i = 0; i < 3; i++) {
+    const double x = s->hi.f64[at[i]], y = s->hi.f64[at[(i + 1) % 3]],
+                 z = s->hi.f64[at[(i + 2) % 3]];
+    if ((y <= x && x <= z) || (z <= x && x <= y) || i == 2) {
+      g->hi = x;
+      g->lo = s->lo.f64[at[i]];
+      return;
+    }
+  }
+}
+
 /* A column whose mean is hi + lo. */
 static void add_column(group_sums *g, double hi, double lo, double var) {
   const double k = (double)++g->count;
-  if (g->count == 1) {
-    g->hi = hi;
-    g->lo = lo;
-  }
   const double d = (hi - g->hi) + (lo - g->lo), step = d - g->average;
   fn_sum_add(&g->means, hi);
   fn_sum_add(&g->means, lo);
@@ -61,12 +73,14 @@ static void find_slow(const fn_samples_work *w, size_t sample, size_t group,
                       group_found *found) {
   const size_t channels = w->channels / w->groups;
   const fn_table t = columns_of(w, sample, group * channels, channels);
-  const fn_runs run = {.x = t.x,
-                       .rows = 1,
-                       .segs = w->spatial,
-                       .seg_stride = t.stride,
-                       .len = channels,
-                       .source = t.source};
+  fn_masked_source masked;
+  const fn_runs run = w->is_masked ? fn_samples_masked_run(w, sample, group, 1, &masked)
+                                   : (fn_runs){.x = t.x,
+                                               .rows = 1,
+                                               .segs = w->spatial,
+                                               .seg_stride = t.stride,
+                                               .len = channels,
+                                               .source = t.source};
   fn_slow_stats(w->dtype, &run, w->eps, true, &found->slow);
   found->is_slow = true;
   found->mean = fn_slow_mean(&found->slow);
@@ -143,9 +157,27 @@ static void add_columns(const fn_samples_work *w, const fn_table *t,
       g->slow = true;
     else if (w->dtype == FASTNORM_FLOAT32)
       add_float_column(g, (double)s->hi.f32[c] + (double)s->lo.f32[c], s->var[c]);
-    else
+    else {
+      if (g->count == 0)
+        set_origin(g, s, c, t->cols - c < at.left ? t->cols - c : at.left);
       add_column(g, s->hi.f64[c], s->lo.f64[c], s->var[c]);
+    }
   }
+}
+
+/* A group of channels with patterns of their own. */
+static void find_apart(const fn_samples_work *w, size_t sample, size_t group,
+                       group_found *found) {
+  fn_masked_source masked;
+  fn_group_stats s;
+  const fn_runs run = fn_samples_masked_run(w, sample, group, 1, &masked);
+  fn_runs_stats(w->kernels, w->dtype, &run, w->eps, true, &s);
+  if (s.any_slow)
+    find_slow(w, sample, group, found);
+  else
+    *found = (group_found){.mean = fn_get(w->dtype, &s.hi, 0),
+                           .lo = fn_get(w->dtype, &s.lo, 0),
+                           .var = s.var[0]};
 }
 
 /* Statistics of groups first to first + n: at most FN_COLUMNS channels, or one
@@ -157,9 +189,13 @@ static void find(const fn_samples_work *w, size_t sample, size_t first, size_t n
   group_sums sums[FN_COLUMNS];
   for (size_t g = 0; g < n; g++)
     sums[g] = (group_sums){.count = 0};
-  for (size_t c = from; c < to && !fn_samples_given(w); c += FN_COLUMNS) {
-    const fn_table t =
+  const bool apart = w->is_masked && !fn_mask_is_shared(&w->mask);
+  for (size_t c = from; c < to && !apart && !fn_samples_given(w); c += FN_COLUMNS) {
+    const fn_table all =
         columns_of(w, sample, c, to - c < FN_COLUMNS ? to - c : FN_COLUMNS);
+    fn_masked_source masked;
+    const fn_table t =
+        w->is_masked ? fn_samples_masked_table(w, sample, &all, &masked) : all;
     fn_columns_stats(w->kernels, w->dtype, &t, w->eps, true, s);
     add_columns(w, &t, s, c, first, sums);
   }
@@ -169,6 +205,8 @@ static void find(const fn_samples_work *w, size_t sample, size_t first, size_t n
   for (size_t g = 0; g < n; g++) {
     if (fn_samples_given(w))
       found[g] = (group_found){.mean = mean[g], .var = var[g]};
+    else if (apart)
+      find_apart(w, sample, first + g, &found[g]);
     else
       finish(w, sample, first + g, &sums[g], &found[g]);
     const double t = found[g].var + w->eps;
@@ -219,22 +257,31 @@ static void apply(const fn_samples_work *w, size_t sample, size_t from, size_t n
                          .sink = w->f.scatters ? &w->f.sink : NULL,
                          .stream = w->stream};
   const fn_output out = fn_output_at(w->dtype, &all, sample, 0, from);
-  fn_columns_apply(w->kernels, w->dtype, &t, &out, s, &p);
+  if (w->is_masked) {
+    const fn_masked_output o = {&w->mask, &w->f, w->x == w->y};
+    const fn_masked_rows rows = {sample, 0, from};
+    fn_masked_apply_table(&o, w->kernels, &t, &out, s, &p, &rows);
+  } else {
+    fn_columns_apply(w->kernels, w->dtype, &t, &out, s, &p);
+  }
 }
 
 void fn_samples_columns(const fn_samples_work *w, size_t sample, size_t first, size_t n,
                         fn_sample_sums *sums) {
   const size_t channels = w->channels / w->groups;
   const size_t from = first * channels, to = from + n * channels;
+  const size_t count = fn_samples_count(w, sample, first);
   group_found found[FN_COLUMNS];
   fn_column_stats s;
+  if (count == 0 && !fn_samples_given(w)) {
+    fn_samples_empty(w, sample, first, n);
+    return;
+  }
   find(w, sample, first, n, &s, found);
   for (size_t g = 0; g < n; g++) {
     fn_samples_report(w, sample * w->groups + first + g, found[g].mean, found[g].rstd);
-    if (sums) {
-      fn_samples_add(&sums->mean[g], found[g].mean);
-      fn_samples_add(&sums->var[g], found[g].var);
-    }
+    if (sums)
+      fn_samples_sum(w, sums, g, count, found[g].mean, found[g].var);
   }
   for (size_t c = from; c < to; c += FN_COLUMNS)
     apply(w, sample, c, to - c < FN_COLUMNS ? to - c : FN_COLUMNS, found, first, &s);

@@ -13,7 +13,9 @@
  * are not adjacent they are made so by a source, so that the sums, and with them the
  * bits, are the same. */
 static fn_runs groups_of(const fn_samples_work *w, size_t sample, size_t first,
-                         size_t n) {
+                         size_t n, fn_masked_source *masked) {
+  if (w->is_masked && !fn_samples_given(w))
+    return fn_samples_masked_run(w, sample, first, n, masked);
   const size_t channels = w->channels / w->groups;
   const ptrdiff_t at = (ptrdiff_t)sample * w->x_stride +
                        (ptrdiff_t)(first * channels) * w->x_channel_stride;
@@ -105,7 +107,12 @@ static void apply(const fn_samples_work *w, size_t sample, size_t first, size_t 
                           .weight = b->weight,
                           .bias = b->bias,
                           .step = 0};
-  fn_runs_apply(&a, &g, &out);
+  if (w->is_masked) {
+    const fn_masked_output o = {&w->mask, &w->f, w->x == w->y};
+    fn_masked_apply_runs(&o, &a, &g, &out, sample, first);
+  } else {
+    fn_runs_apply(&a, &g, &out);
+  }
 }
 
 static void find(const fn_samples_work *w, const fn_runs *g, size_t sample,
@@ -124,7 +131,7 @@ static void find(const fn_samples_work *w, const fn_runs *g, size_t sample,
 }
 
 /* Mean and rstd of the groups, to the caller and into the sums over samples. */
-static void report(const fn_samples_work *w, size_t at, size_t n,
+static void report(const fn_samples_work *w, size_t at, size_t n, size_t count,
                    const fn_group_stats *s, fn_sample_sums *sums) {
   for (size_t r = 0; (w->mean || w->rstd || sums) && r < n; r++) {
     const bool slow = s->any_slow && s->is_slow[r];
@@ -136,10 +143,9 @@ static void report(const fn_samples_work *w, size_t at, size_t n,
                       slow                   ? fn_slow_rstd(&s->slow[r])
                       : t <= 0.0 && t >= 0.0 ? 0.0
                                              : 1.0 / sqrt(t));
-    if (sums) {
-      fn_samples_add(&sums->mean[r], mean);
-      fn_samples_add(&sums->var[r], slow ? fn_slow_var(&s->slow[r]) : s->var[r]);
-    }
+    if (sums)
+      fn_samples_sum(w, sums, r, count, mean,
+                     slow ? fn_slow_var(&s->slow[r]) : s->var[r]);
   }
 }
 
@@ -147,12 +153,19 @@ void fn_samples_runs(const fn_samples_work *w, size_t sample, size_t first, size
                      fn_sample_sums *sums) {
   const size_t channels = w->channels / w->groups;
   const size_t from = first * channels, to = from + n * channels;
-  const fn_runs g = groups_of(w, sample, first, n);
+  const size_t count = fn_samples_count(w, sample, first);
+  const size_t block = fn_samples_block(w);
+  if (count == 0 && !fn_samples_given(w)) {
+    fn_samples_empty(w, sample, first, n);
+    return;
+  }
+  fn_masked_source masked;
+  const fn_runs g = groups_of(w, sample, first, n, &masked);
   fn_group_stats found;
   find(w, &g, sample, first, &found);
-  report(w, sample * w->groups + first, n, &found, sums);
-  for (size_t c = from; c < to; c += FN_GROUP) {
-    const size_t some = to - c < FN_GROUP ? to - c : FN_GROUP;
+  report(w, sample * w->groups + first, n, count, &found, sums);
+  for (size_t c = from; c < to; c += block) {
+    const size_t some = to - c < block ? to - c : block;
     channel_block b;
     spread(w, &found, c, some, first, &b);
     scale(w, c, some, &b);

@@ -100,13 +100,20 @@ static int exponent_of(double x) {
   return e;
 }
 
+/* 1 / divisor, on the scale of x; none if that is 0. */
+static void set_reciprocal(fn_slow *s, double divisor) {
+  int e;
+  const double m = frexp(divisor, &e);
+  s->rstd = m > 0.0 ? 1.0 / m : 0.0;
+  s->rstd_exponent = m > 0.0 ? s->exponent - e : 0;
+}
+
 /* eps on the scale of X squared, and the reciprocal root as a number and its exponent.
  * */
 static void set_rstd(fn_slow *s, double eps) {
   int e;
   if (s->var <= 0.0 && s->var >= 0.0) { /* eps alone, which scaled might be 0 or Inf */
-    s->rstd = eps > 0.0 ? 1.0 / sqrt(eps) : 0.0;
-    s->rstd_exponent = eps > 0.0 ? s->exponent : 0;
+    set_reciprocal(s, sqrt(eps));
     return;
   }
   const double t = s->var + ldexp(eps, -2 * s->exponent);
@@ -161,12 +168,20 @@ void fn_slow_given(double mean, double lo, double var, double eps, fn_slow *s) {
   set_rstd(s, eps);
 }
 
+void fn_slow_rescale(double var, double eps, fn_slow *s) {
+  fn_slow other;
+  fn_slow_given(0.0, 0.0, var, eps, &other);
+  s->rstd = other.rstd;
+  s->rstd_exponent = other.rstd_exponent - other.exponent + s->exponent;
+}
+
 double fn_slow_l2(fn_slow *s, double n, double eps) {
   const double norm_sq = s->var * n, norm = ldexp(sqrt(norm_sq), s->exponent);
-  s->var = norm < eps ? 0.0 : norm_sq;
-  set_rstd(s, norm < eps ? eps * eps : 0.0);
+  s->var = norm_sq;
   if (norm < eps)
-    s->rstd = 1.0 / eps; /* whose square may be 0 or Inf */
+    set_reciprocal(s, eps); /* whose square may be 0 or Inf */
+  else
+    set_rstd(s, 0.0);
   return norm;
 }
 

@@ -38,6 +38,9 @@ void fn_slow_stats(fastnorm_dtype dtype, const fn_runs *g, double eps, bool cent
 /* The same from a mean + lo and variance that are given. */
 void fn_slow_given(double mean, double lo, double var, double eps, fn_slow *s);
 
+/* From now on it is 1 / sqrt(var + eps) of another variance, on the scale of x. */
+void fn_slow_rescale(double var, double eps, fn_slow *s);
+
 /* From moments about zero of n elements to those of the L2 norm, which is the result:
  * 1 / rstd becomes max(norm, eps). */
 double fn_slow_l2(fn_slow *s, double n, double eps);

@@ -4,6 +4,7 @@
 #include "stage.h"
 
 #include "check.h"
+#include "masked.h"
 #include "runs.h"
 
 static void *at(const void *p, size_t element, ptrdiff_t i) {
@@ -42,9 +43,28 @@ static void gather_pieces(fastnorm_dtype working, const fn_source *s, const void
   }
 }
 
+/* Runs of what takes part, as if that were adjacent from element 0 on. */
+static fn_runs gather_positions(fastnorm_dtype working, const fn_runs *g, void *stage) {
+  const fn_source *s = g->source;
+  const size_t n = g->segs * g->len;
+  for (size_t r = 0; r < g->rows; r++)
+    fn_positions_gather(
+        working, s,
+        at(g->x, s->element, (ptrdiff_t)r * g->row_stride - (ptrdiff_t)g->at), g->at, n,
+        s->positions->width, fn_element(working, stage, (ptrdiff_t)(r * n)));
+  return (fn_runs){.x = stage,
+                   .rows = g->rows,
+                   .row_stride = (ptrdiff_t)n,
+                   .segs = g->segs,
+                   .seg_stride = (ptrdiff_t)g->len,
+                   .len = g->len};
+}
+
 fn_runs fn_gather_runs(fastnorm_dtype working, const fn_runs *g, bool last,
                        void *stage) {
   const fn_source *s = g->source;
+  if (s->positions)
+    return gather_positions(working, g, stage);
   const bool adds =
       s->gather.residual || s->gather.residual_bias || s->gather.residual_out;
   size_t rows = g->rows, segs = g->segs, len = g->len;
@@ -73,13 +93,18 @@ fn_runs fn_gather_runs(fastnorm_dtype working, const fn_runs *g, bool last,
 }
 
 fn_table fn_gather_table(fastnorm_dtype working, const fn_table *t, void *stage) {
+  const fn_source *s = t->source;
   const fn_runs rows = {.x = t->x,
                         .rows = 1,
                         .segs = t->rows,
                         .seg_stride = t->stride,
                         .len = t->cols,
                         .source = t->source};
-  fn_gather_runs(working, &rows, false, stage);
+  if (s->positions)
+    fn_positions_gather(working, s, at(t->x, s->element, -(ptrdiff_t)t->at * t->stride),
+                        t->at * t->cols, t->rows * t->cols, t->cols, stage);
+  else
+    fn_gather_runs(working, &rows, false, stage);
   return (fn_table){.x = stage,
                     .rows = t->rows,
                     .stride = (ptrdiff_t)t->cols,

@@ -34,7 +34,21 @@ typedef struct fn_source {
    * piece */
   size_t piece;
   ptrdiff_t piece_stride;
+  /* not NULL: of x only these positions, packed (see masked.h); of one thread */
+  struct fn_positions *positions;
 } fn_source;
+
+/* For fn_runs.dtype: what the kernels can read where it is, as all there is to do is to
+ * widen 16-bit elements. */
+static inline fastnorm_dtype fn_source_dtype(const fn_source *s) {
+  const bool halves =
+      s && s->kernels->halves &&
+      (s->gather.dtype == FASTNORM_FLOAT16 || s->gather.dtype == FASTNORM_BFLOAT16);
+  return halves && !s->gather.residual && !s->gather.residual_bias &&
+                 !s->gather.residual_out && !s->piece && !s->positions
+             ? s->gather.dtype
+             : FASTNORM_DEFAULT;
+}
 
 /* Runs that fit the stage as runs in it, packed. `last`: residual_out is written. */
 fn_runs fn_gather_runs(fastnorm_dtype working, const fn_runs *g, bool last,

@@ -46,6 +46,19 @@ const char *fastnorm_strerror(fastnorm_status status) {
     return "fields that do not go together, or one of two that belong together";
   case FASTNORM_ERROR_IMAGE:
     return "an image of no or too many channels, or scale, mean or std out of range";
+  case FASTNORM_ERROR_LIMITS:
+    return "r_max is below 1, or d_max is negative and not FASTNORM_D_MAX_ZERO";
+  case FASTNORM_ERROR_NAN:
+    return "there is a NaN, which .nan makes an error, or .nan is no "
+           "fastnorm_nan_policy";
+  case FASTNORM_ERROR_WEIGHT:
+    return "a weight is negative, infinite or NaN";
+  case FASTNORM_ERROR_SCRATCH:
+    return "the scratch memory is smaller than the call needs";
+  case FASTNORM_ERROR_MASK:
+    return "mask and lengths together, a length above the number of positions, "
+           "positions "
+           "that do not fit, or masked is no fastnorm_masked";
   }
   return "unknown status";
 }

@@ -142,6 +142,7 @@ FN_WORD __m256 f32_fold2(__m256 x, __m256 y) {
   return _mm256_add_ps(_mm256_shuffle_ps(x, y, 0x44), _mm256_shuffle_ps(x, y, 0xEE));
 }
 FN_WORD void f32_reduce16(const float (*s)[16], float *out) {
+  FN_UNROLL
   for (int h = 0; h < 16; h += 8) {
     const __m256 x =
         f32_fold2(f32_fold4(s[h], s[h + 4]), f32_fold4(s[h + 1], s[h + 5]));
@@ -158,6 +159,7 @@ FN_WORD __m256d f64_fold2(const double *p, const double *q) {
                        _mm256_permute2f128_pd(x, y, 0x31));
 }
 FN_WORD void f64_reduce16(const double (*s)[8], double *out) {
+  FN_UNROLL
   for (int h = 0; h < 16; h += 4) {
     const __m256d x = f64_fold2(s[h], s[h + 2]), y = f64_fold2(s[h + 1], s[h + 3]);
     _mm256_storeu_pd(out + h,
@@ -225,6 +227,7 @@ FN_WORD f64_vec f32_round(f64_vec x) {
 }
 FN_WORD void f32_add_wide(double *p, f32_vec x) {
   const __m256 r[4] = {x.a, x.b, x.c, x.d};
+  FN_UNROLL
   for (int k = 0; k < 4; k++, p += 8) {
     const __m256d low = _mm256_cvtps_pd(_mm256_castps256_ps128(r[k]));
     const __m256d high = _mm256_cvtps_pd(_mm256_extractf128_ps(r[k], 1));

@@ -108,6 +108,7 @@ FN_WORD __m512 f32_fold4(__m512 x, __m512 y) {
 }
 FN_WORD void f32_reduce16(const float (*s)[16], float *out) {
   __m512 quad[4];
+  FN_UNROLL
   for (int k = 0; k < 4; k++) /* inputs 4k..4k+3 are slots k, k + 4, k + 8, k + 12 */
     quad[k] = f32_fold4(f32_fold8(s[k], s[k + 4]), f32_fold8(s[k + 8], s[k + 12]));
   const __m512 p = _mm512_add_ps(_mm512_shuffle_ps(quad[0], quad[1], 0x44),
@@ -126,8 +127,10 @@ FN_WORD __m512d f64_fold4(const double *p, const double *q) {
                        _mm512_shuffle_f64x2(x, y, 0xEE));
 }
 FN_WORD void f64_reduce16(const double (*s)[8], double *out) {
+  FN_UNROLL
   for (int h = 0; h < 16; h += 8) {
     __m512d quad[2];
+    FN_UNROLL
     for (int k = 0; k < 2; k++) {
       const __m512d x = f64_fold4(s[h + k], s[h + k + 2]);
       const __m512d y = f64_fold4(s[h + k + 4], s[h + k + 6]);
@@ -180,6 +183,7 @@ FN_WORD f64_vec f32_round(f64_vec x) {
 }
 FN_WORD void f32_add_wide(double *p, f32_vec x) {
   const __m512 half[2] = {x.a, x.b};
+  FN_UNROLL
   for (int h = 0; h < 2; h++, p += 16) {
     const __m512d low = _mm512_cvtps_pd(_mm512_castps512_ps256(half[h]));
     const __m512d high = _mm512_cvtps_pd(_mm512_extractf32x8_ps(half[h], 1));
@@ -266,33 +270,27 @@ FN_MAP(f64, pd)
 
 /* 32 elements of two bytes, and of one. */
 typedef struct {
-  __m256i a, b;
+  __m512i v;
 } u16_vec;
 typedef struct {
   __m256i v;
 } u8_vec;
 
+#define u16_mask(n) ((__mmask32)((UINT64_C(1) << (n)) - 1))
 FN_WORD u16_vec u16_load(const uint16_t *p) {
-  return (u16_vec){_mm256_loadu_si256((const __m256i *)p),
-                   _mm256_loadu_si256((const __m256i *)(p + 16))};
+  return (u16_vec){_mm512_loadu_si512(p)};
 }
 FN_WORD u16_vec u16_load_partial(const uint16_t *p, size_t n) {
-  const size_t m = n > 16 ? n - 16 : 0;
-  return (u16_vec){_mm256_maskz_loadu_epi16(f32_mask(n - m), p),
-                   _mm256_maskz_loadu_epi16(f32_mask(m), p + (n - m))};
+  return (u16_vec){_mm512_maskz_loadu_epi16(u16_mask(n), p)};
 }
 FN_WORD void u16_store(uint16_t *p, u16_vec x) {
-  _mm256_storeu_si256((__m256i *)p, x.a);
-  _mm256_storeu_si256((__m256i *)(p + 16), x.b);
+  _mm512_storeu_si512(p, x.v);
 }
 FN_WORD void u16_store_partial(uint16_t *p, size_t n, u16_vec x) {
-  const size_t m = n > 16 ? n - 16 : 0;
-  _mm256_mask_storeu_epi16(p, f32_mask(n - m), x.a);
-  _mm256_mask_storeu_epi16(p + (n - m), f32_mask(m), x.b);
+  _mm512_mask_storeu_epi16(p, u16_mask(n), x.v);
 }
 FN_WORD void u16_stream(uint16_t *p, u16_vec x) {
-  _mm256_stream_si256((__m256i *)p, x.a);
-  _mm256_stream_si256((__m256i *)(p + 16), x.b);
+  _mm512_stream_si512((__m512i *)(void *)p, x.v);
 }
 #define u8_mask(n) ((__mmask32)((UINT64_C(1) << (n)) - 1))
 FN_WORD u8_vec u8_load(const uint8_t *p) {
@@ -312,34 +310,42 @@ FN_WORD void u8_stream(uint8_t *p, u8_vec x) {
 }
 
 FN_WORD f32_vec f32_from_f16(u16_vec x) {
-#define F(r) _mm512_cvtph_ps(x.r)
-  return FN_BOTH(f32, F);
-#undef F
+  return (f32_vec){_mm512_cvtph_ps(_mm512_castsi512_si256(x.v)),
+                   _mm512_cvtph_ps(_mm512_extracti64x4_epi64(x.v, 1))};
 }
 FN_WORD u16_vec f32_to_f16(f32_vec x) {
 #define F(r) _mm512_cvtps_ph(x.r, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
-  return FN_BOTH(u16, F);
+  return (u16_vec){_mm512_inserti64x4(_mm512_castsi256_si512(F(a)), F(b), 1)};
 #undef F
+}
+/* Word i of 0 1 2 ... as both halves of lane i: a word each way is one shuffle. */
+FN_WORD __m512i u16_pairs(void) {
+  return _mm512_mullo_epi32(
+      _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
+      _mm512_set1_epi32(0x10001));
 }
 FN_WORD f32_vec f32_from_bf16(u16_vec x) {
-#define F(r) _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x.r), 16))
-  return FN_BOTH(f32, F);
+  const __m512i low = u16_pairs(), high = _mm512_or_si512(low, _mm512_set1_epi16(16));
+#define F(i) _mm512_castsi512_ps(_mm512_maskz_permutexvar_epi16(0xAAAAAAAA, i, x.v))
+  return (f32_vec){F(low), F(high)};
 #undef F
 }
-FN_WORD __m256i f32_upper_half(__m512 x) {
+/* Rounded to nearest even at bit 16; NaN stays one. */
+FN_WORD __m512i f32_rounded_to_upper_half(__m512 x) {
   const __m512i bits = _mm512_castps_si512(x);
   const __m512i odd =
       _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
   const __m512i up =
       _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
-  const __m512i r = _mm512_mask_or_epi32(up, _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q),
-                                         bits, _mm512_set1_epi32(0x400000));
-  return _mm512_cvtepi32_epi16(_mm512_srli_epi32(r, 16));
+  return _mm512_mask_or_epi32(up, _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q), bits,
+                              _mm512_set1_epi32(0x400000));
 }
 FN_WORD u16_vec f32_to_bf16(f32_vec x) {
-#define F(r) f32_upper_half(x.r)
-  return FN_BOTH(u16, F);
-#undef F
+  const __m512i lane = _mm512_setr_epi32(
+      0x30001, 0x70005, 0xb0009, 0xf000d, 0x130011, 0x170015, 0x1b0019, 0x1f001d,
+      0x230021, 0x270025, 0x2b0029, 0x2f002d, 0x330031, 0x370035, 0x3b0039, 0x3f003d);
+  return (u16_vec){_mm512_permutex2var_epi16(f32_rounded_to_upper_half(x.a), lane,
+                                             f32_rounded_to_upper_half(x.b))};
 }
 FN_WORD f32_vec f32_from_u8(u8_vec x) {
   return (f32_vec){

@@ -52,8 +52,8 @@ FN_WORD vec FN_KERNEL(weigh)(vec t, vec weight, vec bias, int mode) {
 
 /* Element i of one run, or of two in step (which then share the weight and bias). */
 typedef struct FN_KERNEL(lines) {
-  const T *x, *ahead;
-  T *y;
+  const void *x, *ahead;
+  void *y;
   ptrdiff_t x_apart, y_apart;
   vec hi[2], scale[2], offset[2];
   const T *weight, *bias;
@@ -61,114 +61,123 @@ typedef struct FN_KERNEL(lines) {
 #define lines FN_KERNEL(lines)
 
 FN_WORD void FN_KERNEL(apply_vec)(const lines *l, size_t i, bool centered, int mode,
-                                  int runs, bool stream) {
+                                  int runs, fastnorm_dtype dtype, bool stream) {
   const vec zero = V(splat)((T)0);
   const vec w = mode & 1 ? V(load)(l->weight + i) : zero;
   const vec c = mode & 2 ? V(load)(l->bias + i) : zero;
+  FN_UNROLL
   for (int k = 0; k < runs; k++) {
-    const vec v = V(load)(l->x + k * l->x_apart + i);
-    const vec t =
-        FN_KERNEL(normalized)(v, l->hi[k], l->scale[k], l->offset[k], centered);
-    T *y = l->y + k * l->y_apart + i;
+    const void *x = FN_KERNEL(element)(dtype, l->x, k * l->x_apart);
+    void *y = (void *)FN_KERNEL(element)(dtype, l->y, k * l->y_apart);
+    const vec t = FN_KERNEL(normalized)(FN_KERNEL(fetch)(dtype, x, i, FN_VEC), l->hi[k],
+                                        l->scale[k], l->offset[k], centered);
     if (stream && l->ahead)
-      FN_PREFETCH_VEC(l->ahead + k * l->x_apart + i);
-    if (stream)
-      V(stream)(y, FN_KERNEL(weigh)(t, w, c, mode));
-    else
-      V(store)(y, FN_KERNEL(weigh)(t, w, c, mode));
+      FN_PREFETCH_VEC(
+          FN_KERNEL(element)(dtype, l->ahead, k * l->x_apart + (ptrdiff_t)i));
+    FN_KERNEL(put)
+    (dtype, y, i, FN_VEC, FN_KERNEL(weigh)(t, w, c, mode), NULL, stream);
   }
 }
 
 FN_WORD void FN_KERNEL(apply_some)(const lines *l, size_t i, size_t n, bool centered,
-                                   int mode, int runs) {
+                                   int mode, int runs, fastnorm_dtype dtype) {
   const vec zero = V(splat)((T)0);
   const vec w = mode & 1 ? V(load_partial_or)(l->weight + i, n, zero) : zero;
   const vec c = mode & 2 ? V(load_partial_or)(l->bias + i, n, zero) : zero;
+  FN_UNROLL
   for (int k = 0; k < runs; k++) {
-    const vec v = V(load_partial_or)(l->x + k * l->x_apart + i, n, l->hi[k]);
+    const void *x = FN_KERNEL(element)(dtype, l->x, k * l->x_apart);
+    void *y = (void *)FN_KERNEL(element)(dtype, l->y, k * l->y_apart);
+    const vec v = FN_KERNEL(fetch_or)(dtype, x, i, n, l->hi[k]);
     const vec t =
         FN_KERNEL(normalized)(v, l->hi[k], l->scale[k], l->offset[k], centered);
-    V(store_partial)(l->y + k * l->y_apart + i, n, FN_KERNEL(weigh)(t, w, c, mode));
+    FN_KERNEL(put)
+    (dtype, y, i, n, FN_KERNEL(weigh)(t, w, c, mode), NULL, false);
   }
 }
 
 /* Elements up to the first whose address is a multiple of a cache line, as loads and
  * stores that straddle two lines may cost twice. Which elements share a vec does not
  * matter to the result here. Short runs are not worth it. */
+FN_WORD size_t FN_KERNEL(peel_of)(fastnorm_dtype dtype, const void *y, size_t len) {
+  const size_t size = FN_KERNEL(element_bytes)(dtype);
+  const size_t off = (uintptr_t)y % 64 / size;
+  return off == 0 || len < 4 * FN_VEC ? 0 : 64 / size - off;
+}
 FN_WORD size_t FN_KERNEL(peel)(const T *y, size_t len) {
-  const size_t off = (uintptr_t)y % 64 / sizeof(T);
-  return off == 0 || len < 4 * FN_VEC ? 0 : 64 / sizeof(T) - off;
+  return FN_KERNEL(peel_of)(FASTNORM_DEFAULT, y, len);
 }
 
 FN_WORD void FN_KERNEL(apply_lines)(const lines *l, size_t len, bool centered, int mode,
-                                    int runs, bool stream) {
+                                    int runs, fastnorm_dtype dtype, bool stream) {
   const lines copy = *l; /* in registers over the loop */
-  size_t i = FN_KERNEL(peel)(l->y, len);
+  size_t i = FN_KERNEL(peel_of)(dtype, l->y, len);
   if (i > 0)
-    FN_KERNEL(apply_some)(&copy, 0, i, centered, mode, runs);
-  if (stream && (uintptr_t)(copy.y + i) % 64 == 0)
+    FN_KERNEL(apply_some)(&copy, 0, i, centered, mode, runs, dtype);
+  if (stream && (uintptr_t)FN_KERNEL(element)(dtype, copy.y, (ptrdiff_t)i) % 64 == 0)
     for (; i + FN_VEC <= len; i += FN_VEC) {
-      FN_KERNEL(apply_vec)(&copy, i, centered, mode, runs, true);
+      FN_KERNEL(apply_vec)(&copy, i, centered, mode, runs, dtype, true);
     }
   for (; i + FN_VEC <= len; i += FN_VEC) {
-    FN_KERNEL(apply_vec)(&copy, i, centered, mode, runs, false);
+    FN_KERNEL(apply_vec)(&copy, i, centered, mode, runs, dtype, false);
   }
   if (i < len)
-    FN_KERNEL(apply_some)(&copy, i, len - i, centered, mode, runs);
+    FN_KERNEL(apply_some)(&copy, i, len - i, centered, mode, runs, dtype);
 }
+
+/* What the runs share. */
+typedef struct FN_KERNEL(run_parameters) {
+  ptrdiff_t y_row_stride, y_seg_stride;
+  const T *hi, *scale, *offset, *weight, *bias;
+} FN_KERNEL(run_parameters);
+#define run_parameters FN_KERNEL(run_parameters)
 
 /* Run r, and with `runs` 2 also r + 1. */
-FN_WORD void FN_KERNEL(apply_from_run)(const fn_runs *g, size_t r, T *y,
-                                       ptrdiff_t y_row_stride, ptrdiff_t y_seg_stride,
-                                       const T *hi, const T *scale, const T *offset,
-                                       const T *weight, const T *bias, bool centered,
-                                       int mode, int runs, bool stream) {
+FN_WORD void FN_KERNEL(apply_from_run)(const fn_runs *g, size_t r, void *y,
+                                       const run_parameters *p, bool centered, int mode,
+                                       int runs, fastnorm_dtype dtype, bool stream) {
   const vec zero = V(splat)((T)0);
-  const T *x = (const T *)g->x + (ptrdiff_t)r * g->row_stride;
+  const ptrdiff_t x_at = (ptrdiff_t)r * g->row_stride, y_stride = p->y_row_stride;
   const size_t segs = g->segs, len = g->len;
-  const ptrdiff_t x_seg_stride = g->seg_stride;
+  const ptrdiff_t x_seg_stride = g->seg_stride, y_seg_stride = p->y_seg_stride;
   lines l = {.x_apart = g->row_stride,
-             .y_apart = y_row_stride,
-             .ahead = (const T *)g->ahead,
-             .weight = weight,
-             .bias = bias};
-  if (l.ahead)
-    l.ahead += (ptrdiff_t)r * g->row_stride;
+             .y_apart = y_stride,
+             .weight = p->weight,
+             .bias = p->bias};
+  if (g->ahead)
+    l.ahead = FN_KERNEL(element)(dtype, g->ahead, x_at);
+  FN_UNROLL
   for (int k = 0; k < runs; k++) {
-    l.scale[k] = V(splat)(scale[r + (size_t)k]);
-    l.hi[k] = centered ? V(splat)(hi[r + (size_t)k]) : zero;
-    l.offset[k] = centered ? V(splat)(offset[r + (size_t)k]) : zero;
+    l.scale[k] = V(splat)(p->scale[r + (size_t)k]);
+    l.hi[k] = centered ? V(splat)(p->hi[r + (size_t)k]) : zero;
+    l.offset[k] = centered ? V(splat)(p->offset[r + (size_t)k]) : zero;
   }
-  y += (ptrdiff_t)r * y_row_stride;
-  for (size_t seg = 0; seg < segs; seg++, x += x_seg_stride, y += y_seg_stride) {
-    l.x = x;
-    l.y = y;
+  l.x = FN_KERNEL(element)(dtype, g->x, x_at);
+  l.y = (void *)FN_KERNEL(element)(dtype, y, (ptrdiff_t)r * y_stride);
+  for (size_t seg = 0; seg < segs; seg++) {
     if (stream)
-      FN_KERNEL(apply_lines)(&l, len, centered, mode, runs, true);
+      FN_KERNEL(apply_lines)(&l, len, centered, mode, runs, dtype, true);
     else
-      FN_KERNEL(apply_lines)(&l, len, centered, mode, runs, false);
+      FN_KERNEL(apply_lines)(&l, len, centered, mode, runs, dtype, false);
+    l.x = FN_KERNEL(element)(dtype, l.x, x_seg_stride);
+    l.y = (void *)FN_KERNEL(element)(dtype, l.y, y_seg_stride);
   }
 }
 
-FN_WORD void FN_KERNEL(apply_to_runs)(const fn_runs *g, T *y, ptrdiff_t y_row_stride,
-                                      ptrdiff_t y_seg_stride, const T *hi,
-                                      const T *scale, const T *offset, const T *weight,
-                                      const T *bias, bool stream, bool centered,
-                                      int mode) {
+FN_WORD void FN_KERNEL(apply_to_runs)(const fn_runs *g, void *y,
+                                      const run_parameters *p, bool stream,
+                                      bool centered, int mode, fastnorm_dtype dtype) {
   const size_t rows = g->rows;
+  const ptrdiff_t size = (ptrdiff_t)FN_KERNEL(element_bytes)(dtype);
   size_t r = 0;
   /* Two at a time where there is a weight or a bias to share, unless the lines of y
    * that are streamed would not begin together. */
-  if (mode != 0 && !(stream && y_row_stride * (ptrdiff_t)sizeof(T) % 64 != 0))
+  if (mode != 0 && !(stream && p->y_row_stride * size % 64 != 0))
     for (; r + 2 <= rows; r += 2) {
-      FN_KERNEL(apply_from_run)
-      (g, r, y, y_row_stride, y_seg_stride, hi, scale, offset, weight, bias, centered,
-       mode, 2, stream);
+      FN_KERNEL(apply_from_run)(g, r, y, p, centered, mode, 2, dtype, stream);
     }
   for (; r < rows; r++) {
-    FN_KERNEL(apply_from_run)
-    (g, r, y, y_row_stride, y_seg_stride, hi, scale, offset, weight, bias, centered,
-     mode, 1, stream);
+    FN_KERNEL(apply_from_run)(g, r, y, p, centered, mode, 1, dtype, stream);
   }
   if (stream)
     stream_end();
@@ -249,7 +258,8 @@ static void FN_KERNEL(apply_to_adjacent)(const fn_runs *g, T *y, ptrdiff_t y_seg
     if (stream && g->rows * g->len >= 4 * FN_VEC)
       FN_KERNEL(apply_adjacent)(x, y, g->rows, g->len, hi, scale, offset, true);
     else
-      FN_KERNEL(apply_adjacent)(x, y, g->rows, g->len, hi, scale, offset, false);
+      FN_KERNEL(apply_adjacent)
+    (x, y, g->rows, g->len, hi, scale, offset, false);
   }
   if (stream)
     stream_end();
@@ -279,11 +289,35 @@ FN_WORD void FN_KERNEL(apply_to_tiny_runs)(const fn_runs *g, T *y,
   }
 }
 
+/* Runs of 16-bit elements: in fewer modes, as each is a loop more. A caller without a
+ * weight or a bias gives ones or -0, which change no bit (fn_apply_runs_kernel). */
+#if FN_T_IS_FLOAT && FN_HALVES
+FN_WORD void FN_KERNEL(apply_halves)(const fn_runs *g, void *y, const run_parameters *p,
+                                     bool stream, fastnorm_dtype dtype) {
+  if (p->hi)
+    FN_KERNEL(apply_to_runs)(g, y, p, stream, true, 3, dtype);
+  else
+    FN_KERNEL(apply_to_runs)(g, y, p, stream, false, 1, dtype);
+}
+#endif
+
 static void FN_KERNEL(apply_runs)(const fn_runs *g, void *y, ptrdiff_t y_row_stride,
                                   ptrdiff_t y_seg_stride, const void *hi,
                                   const void *scale, const void *offset,
                                   const void *weight, const void *bias, bool stream) {
   const ptrdiff_t len = (ptrdiff_t)g->len;
+  const run_parameters p = {y_row_stride, y_seg_stride, hi,  scale,
+                            offset,       weight,       bias};
+#if FN_T_IS_FLOAT && FN_HALVES
+  if (g->dtype == FASTNORM_FLOAT16) {
+    FN_KERNEL(apply_halves)(g, y, &p, stream, FASTNORM_FLOAT16);
+    return;
+  }
+  if (g->dtype == FASTNORM_BFLOAT16) {
+    FN_KERNEL(apply_halves)(g, y, &p, stream, FASTNORM_BFLOAT16);
+    return;
+  }
+#endif
   if (g->rows > 1 && g->row_stride == len && y_row_stride == len && g->len >= FN_VEC &&
       hi && !weight && !bias) {
     FN_KERNEL(apply_to_adjacent)(g, y, y_seg_stride, hi, scale, offset, stream);
@@ -293,8 +327,7 @@ static void FN_KERNEL(apply_runs)(const fn_runs *g, void *y, ptrdiff_t y_row_str
   if (g->segs == 1 && g->len <= FN_HALF)                                               \
     FN_KERNEL(apply_to_tiny_runs)                                                      \
   (g, y, y_row_stride, hi, scale, offset, weight, bias, centered, mode);               \
-  else FN_KERNEL(apply_to_runs)(g, y, y_row_stride, y_seg_stride, hi, scale, offset,   \
-                                weight, bias, stream, centered, mode)
+  else FN_KERNEL(apply_to_runs)(g, y, &p, stream, centered, mode, FASTNORM_DEFAULT)
   FN_KERNEL_MODES
 #undef CASE
 }
@@ -315,6 +348,7 @@ FN_WORD void FN_KERNEL(bundle_vec)(const bundle *b, size_t i, size_t n, bool cen
   const vec h = centered ? V(load)(b->hi + i) : zero;
   const vec o = centered ? V(load)(b->offset + i) : zero;
   const vec a = V(load)(b->scale + i);
+  FN_UNROLL
   for (int k = 0; k < rows; k++) {
     const T *x = b->x + k * b->x_apart + i;
     T *y = b->y + k * b->y_apart + i;
@@ -342,6 +376,7 @@ FN_WORD void FN_KERNEL(apply_bundle)(const fn_table *t, size_t r, T *y,
               .hi = hi,
               .scale = scale,
               .offset = offset};
+  FN_UNROLL
   for (int k = 0; k < rows; k++) {
     b.w[k] = V(splat)(mode & 1 ? weight[r + (size_t)k] : (T)0);
     b.c[k] = V(splat)(mode & 2 ? bias[r + (size_t)k] : (T)0);
@@ -391,5 +426,6 @@ static void FN_KERNEL(apply_columns)(const fn_table *t, void *y, ptrdiff_t y_str
 }
 #undef FN_KERNEL_MODES
 #undef lines
+#undef run_parameters
 #undef parameters
 #undef bundle

@@ -6,91 +6,6 @@
  * where the loop is short (the type of x or y, the activation); the types of the arrays
  * that are added are asked for each vec, a branch that always goes the same way. */
 
-/* n elements from the i-th on, n at most a vec. */
-FN_WORD vec FN_KERNEL(fetch)(fastnorm_dtype dtype, const void *p, size_t i, size_t n) {
-  const bool whole = n == FN_VEC;
-  const T *q = (const T *)p + i;
-#if FN_T_IS_FLOAT
-  const uint16_t *h = (const uint16_t *)p + i;
-  const uint8_t *b = (const uint8_t *)p + i;
-  switch (dtype) {
-  case FASTNORM_FLOAT16:
-    return f32_from_f16(whole ? u16_load(h) : u16_load_partial(h, n));
-  case FASTNORM_BFLOAT16:
-    return f32_from_bf16(whole ? u16_load(h) : u16_load_partial(h, n));
-  case FASTNORM_INT8:
-    return f32_from_i8(whole ? u8_load(b) : u8_load_partial(b, n));
-  case FASTNORM_UINT8:
-    return f32_from_u8(whole ? u8_load(b) : u8_load_partial(b, n));
-  default:
-    break;
-  }
-#else
-  (void)dtype;
-#endif
-  return whole ? V(load)(q) : V(load_partial_or)(q, n, V(splat)((T)0));
-}
-
-/* How a number becomes an 8-bit element. */
-typedef struct FN_KERNEL(quantizer) {
-  vec scale, low, high;
-  int zero_point;
-  const char *ahead; /* as in fn_scatter */
-  size_t ahead_element;
-} FN_KERNEL(quantizer);
-#define quantizer FN_KERNEL(quantizer)
-
-#if FN_T_IS_FLOAT
-/* The limits are whole numbers, so they can come before the rounding. Adding 1.5 * 2^23
- * rounds to a whole number, to nearest even, and leaves it in the low bits: the low
- * byte of it plus zero_point is the element. */
-FN_WORD u8_vec f32_quantised(vec v, const quantizer *q) {
-  const vec t = V(mul)(v, q->scale);
-  const vec number = V(select_le)(t, t, t, V(splat)((T)0)); /* NaN as 0 */
-  const vec limited = V(min)(V(max)(number, q->low), q->high);
-  return f32_to_bytes(V(add)(limited, V(splat)(0x1.8p23f)), q->zero_point);
-}
-#endif
-
-FN_WORD void FN_KERNEL(put)(fastnorm_dtype dtype, void *p, size_t i, size_t n, vec v,
-                            const quantizer *quantizer_of_y, bool stream) {
-  const bool whole = n == FN_VEC;
-  T *q = (T *)p + i;
-#if FN_T_IS_FLOAT
-  uint16_t *h = (uint16_t *)p + i;
-  uint8_t *b = (uint8_t *)p + i;
-  if (dtype == FASTNORM_FLOAT16 || dtype == FASTNORM_BFLOAT16) {
-    const u16_vec r = dtype == FASTNORM_FLOAT16 ? f32_to_f16(v) : f32_to_bf16(v);
-    if (!whole)
-      u16_store_partial(h, n, r);
-    else if (stream)
-      u16_stream(h, r);
-    else
-      u16_store(h, r);
-    return;
-  }
-  if (dtype == FASTNORM_INT8 || dtype == FASTNORM_UINT8) {
-    const u8_vec r = f32_quantised(v, quantizer_of_y);
-    if (!whole)
-      u8_store_partial(b, n, r);
-    else if (stream)
-      u8_stream(b, r);
-    else
-      u8_store(b, r);
-    return;
-  }
-#else
-  (void)dtype;
-  (void)quantizer_of_y;
-#endif
-  if (!whole)
-    V(store_partial)(q, n, v);
-  else if (stream)
-    V(stream)(q, v);
-  else
-    V(store)(q, v);
-}
-
 /* ---- In -------------------------------------------------------------------------- */
 
 FN_WORD void FN_KERNEL(gather_vec)(const fn_gather *g, const void *x, size_t i,
@@ -120,6 +35,30 @@ FN_WORD void FN_KERNEL(gather_all)(const fn_gather *g, const void *x, size_t n, 
     FN_KERNEL(gather_vec)(&copy, x, i, n - i, out, dtype, sum);
 }
 
+#if !FN_T_IS_FLOAT
+/* Narrower floats, widened exactly: those of 16 bits through float, so many at a time
+ * that they stay in the innermost cache. */
+static void FN_KERNEL(widen)(const float *x, size_t n, double *out) {
+  size_t i = 0;
+  for (; i + FN_VEC <= n; i += FN_VEC)
+    f64_store(out + i, f32_load_wide(x + i));
+  for (; i < n; i++)
+    out[i] = (double)x[i];
+}
+
+#define FN_WIDEN_BLOCK 512
+static void FN_KERNEL(gather_narrower)(const fn_gather *g, const void *x, size_t n,
+                                       double *out) {
+  float block[FN_WIDEN_BLOCK];
+  for (size_t i = 0; i < n; i += FN_WIDEN_BLOCK) {
+    const size_t m = n - i < FN_WIDEN_BLOCK ? n - i : FN_WIDEN_BLOCK;
+    FN_CAT(gather, f32, FN_ISA)(g, (const uint16_t *)x + i, m, block);
+    FN_KERNEL(widen)(block, m, out + i);
+  }
+}
+#undef FN_WIDEN_BLOCK
+#endif
+
 static void FN_KERNEL(gather)(const fn_gather *g, const void *x, size_t n, void *out) {
   const bool sum = g->residual || g->residual_bias || g->residual_out;
 #define CASE(dtype)                                                                    \
@@ -140,6 +79,14 @@ static void FN_KERNEL(gather)(const fn_gather *g, const void *x, size_t n, void 
     break;
   case FASTNORM_UINT8:
     CASE(FASTNORM_UINT8);
+    break;
+#else
+  case FASTNORM_FLOAT32:
+    FN_KERNEL(widen)((const float *)x, n, (double *)out);
+    break;
+  case FASTNORM_FLOAT16:
+  case FASTNORM_BFLOAT16:
+    FN_KERNEL(gather_narrower)(g, x, n, (double *)out);
     break;
 #endif
   default:
@@ -199,19 +146,6 @@ static void FN_KERNEL(put_all)(const T *v, size_t n, void *y, const quantizer *q
 #undef CASE
 }
 
-FN_WORD size_t FN_KERNEL(element_bytes)(fastnorm_dtype dtype) {
-  switch (dtype) {
-  case FASTNORM_FLOAT16:
-  case FASTNORM_BFLOAT16:
-    return 2;
-  case FASTNORM_INT8:
-  case FASTNORM_UINT8:
-    return 1;
-  default:
-    return sizeof(T);
-  }
-}
-
 /* out[i] = v[i] + post_add[from + i], or 0 if that is negative. */
 FN_WORD void FN_KERNEL(add_loop)(const fn_scatter *s, const T *v, size_t from, size_t n,
                                  T *out, bool relu) {
@@ -234,7 +168,8 @@ FN_WORD void FN_KERNEL(activate_loop)(const fn_scatter *s, const T *v, size_t n,
   const bool leaky = activation == FASTNORM_LEAKY_RELU;
   const T alpha = leaky && s->alpha == 0 ? (T)0.01 : (T)s->alpha, beta = (T)s->beta;
   for (size_t i = 0; i < n; i += FN_VEC)
-    V(store)(out + i, FN_KERNEL(activate)(V(load)(v + i), activation, alpha, beta));
+    V(store)
+  (out + i, FN_KERNEL(activate)(V(load)(v + i), activation, alpha, beta));
 }
 
 /* n is a multiple of FN_VEC. */
@@ -283,6 +218,7 @@ static void FN_KERNEL(scatter)(const fn_scatter *s, const void *v, size_t n, voi
                  .low = V(splat)((T)(low - s->zero_point)),
                  .high = V(splat)((T)(low + 255 - s->zero_point)),
                  .zero_point = s->zero_point,
+                 .ahead = (const char *)s->ahead,
                  .ahead_element = s->ahead_element};
   const bool plain = s->activation == FASTNORM_IDENTITY && !s->post_add;
   const size_t size = FN_KERNEL(element_bytes)(s->dtype);

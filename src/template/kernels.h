@@ -4,6 +4,7 @@
  * Parameters, defined by the including isa_*.c:
  *   FN_ISA   suffix of the functions: portable, avx2, ...
  *   FN_T     prefix of the words of the dtype: f32 or f64
+ *   FN_HALVES  1 where runs may be of 16-bit elements, else 0
  * The words of simd/ must be in scope. V(word) is that word of the dtype; a wide is a
  * vec of 16 doubles whatever the dtype, for the few numbers there are per row. */
 
@@ -25,15 +26,23 @@
 typedef V(vec) FN_KERNEL(vec_type);
 #define vec FN_KERNEL(vec_type)
 
+#include "fetch.h"
+
 #include "moments.h"
 
 #include "finish.h"
 
 #include "apply.h"
 
+#include "products.h"
+
+#include "gradients.h"
+
 #include "activation.h"
 
 #include "elements.h"
+
+#include "extremes.h"
 
 #include "image.h"
 
@@ -43,6 +52,7 @@ static const fn_kernels FN_KERNEL(table) = {
 #define X(name) .name = FN_KERNEL(name),
     FN_KERNEL_LIST(X)
 #undef X
+        .halves = FN_T_IS_FLOAT && FN_HALVES,
 };
 
 #undef vec
@@ -54,3 +64,4 @@ static const fn_kernels FN_KERNEL(table) = {
 #undef FN_WORD_OF
 #undef FN_WORD_OF_
 #undef FN_KERNEL
+#undef FN_RUN_DTYPES

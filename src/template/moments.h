@@ -68,9 +68,25 @@ FN_WORD void FN_KERNEL(add_vec)(block *b, vec v, bool centered) {
   b->q = V(fma)(d, d, b->q);
 }
 
-FN_WORD void FN_KERNEL(add_steps)(block *b, const T *x, size_t steps, bool centered) {
-  for (const T *end = x + steps * FN_VEC; x != end; x += FN_VEC)
-    FN_KERNEL(add_vec)(b, V(load)(x), centered);
+/* Whole vecs of x from element i on. The processor's own prefetch stays a
+ * little ahead of one stream; asking further ahead, rows of 4096 floats from
+ * memory took 885 ns for 1010, of 64 19 for 24, and none in a cache took longer
+ * (AMD EPYC Zen 5, avx512). */
+FN_WORD void FN_KERNEL(add_steps)(block *b, const void *x, size_t i, size_t steps,
+                                  bool centered, fastnorm_dtype dtype) {
+  const size_t size = FN_KERNEL(element_bytes)(dtype);
+  for (const size_t end = i + steps * FN_VEC; i != end; i += FN_VEC) {
+    FN_PREFETCH_VEC((const char *)x + i * size + 8192);
+    FN_KERNEL(add_vec)(b, FN_KERNEL(fetch)(dtype, x, i, FN_VEC), centered);
+  }
+}
+
+/* A chain of them. */
+FN_WORD void FN_KERNEL(add_chain)(block *b, const void *x, size_t i, bool centered,
+                                  fastnorm_dtype dtype) {
+  FN_UNROLL
+  for (size_t k = 0; k < FN_CHAIN; k++)
+    FN_KERNEL(add_steps)(b, x, i + k * FN_VEC, 1, centered, dtype);
 }
 
 FN_WORD void FN_KERNEL(end_chain)(block *b) {
@@ -96,15 +112,16 @@ FN_WORD void FN_KERNEL(flush)(pending *p, const block *b, size_t r, bool centere
 /* Whole blocks, whose sums never leave the registers. One at a time: two in step were
  * slower (AMD EPYC Zen 5, avx512, runs of 4096 in the first-level cache: 94 and 110
  * ns). */
-FN_WORD size_t FN_KERNEL(add_blocks)(pending *p, const T *x, size_t len, vec shift,
-                                     size_t r, bool centered, double *sum, double *sq) {
+FN_WORD size_t FN_KERNEL(add_blocks)(pending *p, const void *x, size_t from, size_t len,
+                                     vec shift, size_t r, bool centered,
+                                     fastnorm_dtype dtype, double *sum, double *sq) {
   const size_t chain = FN_CHAIN * FN_VEC;
   size_t i = 0;
   for (; i + 2 * chain <= len; i += 2 * chain) {
     block b = FN_KERNEL(empty_block)(shift);
-    FN_KERNEL(add_steps)(&b, x + i, FN_CHAIN, centered);
+    FN_KERNEL(add_chain)(&b, x, from + i, centered, dtype);
     FN_KERNEL(end_chain)(&b);
-    FN_KERNEL(add_steps)(&b, x + i + chain, FN_CHAIN, centered);
+    FN_KERNEL(add_chain)(&b, x, from + i + chain, centered, dtype);
     FN_KERNEL(flush)(p, &b, r, centered, sum, sq);
   }
   return i;
@@ -113,29 +130,31 @@ FN_WORD size_t FN_KERNEL(add_blocks)(pending *p, const T *x, size_t len, vec shi
 /* A run whose segments are not whole blocks: chains and blocks go on from one segment
  * to the next, and a segment's last few elements are a step. */
 FN_WORD void FN_KERNEL(add_run)(const fn_runs *g, vec shift, size_t r, pending *p,
-                                double *sum, double *sq, bool centered) {
-  const T *row = (const T *)g->x + (ptrdiff_t)r * g->row_stride;
+                                double *sum, double *sq, bool centered,
+                                fastnorm_dtype dtype) {
   const size_t len = g->len, segs = g->segs;
   block b = FN_KERNEL(empty_block)(shift);
   size_t steps = 0; /* in the block */
   for (size_t seg = 0; seg < segs; seg++) {
-    const T *x = row + (ptrdiff_t)seg * g->seg_stride;
-    size_t left = len;
+    const ptrdiff_t at = (ptrdiff_t)r * g->row_stride + (ptrdiff_t)seg * g->seg_stride;
+    const void *x = FN_KERNEL(element)(dtype, g->x, at);
+    size_t i = 0, left = len;
     while (left > 0) {
       if (steps == 0) {
         const size_t done =
-            FN_KERNEL(add_blocks)(p, x, left, shift, r, centered, sum, sq);
-        x += done;
+            FN_KERNEL(add_blocks)(p, x, i, left, shift, r, centered, dtype, sum, sq);
+        i += done;
         left -= done;
       }
       const size_t full = left / FN_VEC, room = FN_CHAIN - steps % FN_CHAIN;
       const size_t now = full < room ? full : room;
-      FN_KERNEL(add_steps)(&b, x, now, centered);
-      x += now * FN_VEC;
+      FN_KERNEL(add_steps)(&b, x, i, now, centered, dtype);
+      i += now * FN_VEC;
       left -= now * FN_VEC;
       steps += now;
       if (left > 0 && left < FN_VEC && now < room) {
-        FN_KERNEL(add_vec)(&b, V(load_partial_or)(x, left, shift), centered);
+        FN_KERNEL(add_vec)
+        (&b, FN_KERNEL(fetch_or)(dtype, x, i, left, shift), centered);
         left = 0;
         steps++;
       }
@@ -153,7 +172,8 @@ FN_WORD void FN_KERNEL(add_run)(const fn_runs *g, vec shift, size_t r, pending *
 }
 
 FN_WORD void FN_KERNEL(moments_of_long_runs)(const fn_runs *g, const T *shift,
-                                             double *sum, double *sq, bool centered) {
+                                             double *sum, double *sq, bool centered,
+                                             fastnorm_dtype dtype) {
   pending p;
   p.n = 0;
   for (size_t r = 0; r < g->rows; r++) {
@@ -161,7 +181,7 @@ FN_WORD void FN_KERNEL(moments_of_long_runs)(const fn_runs *g, const T *shift,
       sum[r] = 0.0;
     sq[r] = 0.0;
     FN_KERNEL(add_run)
-    (g, V(splat)(centered ? shift[r] : (T)0), r, &p, sum, sq, centered);
+    (g, V(splat)(centered ? shift[r] : (T)0), r, &p, sum, sq, centered, dtype);
   }
   if (p.n > 0)
     FN_KERNEL(drain)(&p, centered, sum, sq);
@@ -177,24 +197,27 @@ FN_WORD void FN_KERNEL(sums_to)(double *to, T (*slots)[FN_HALF], size_t n) {
 /* Runs of one block: 16 at a time, whose sums then share one tree and leave as vectors.
  * The sums are those of the runs above, to the bit. */
 FN_WORD void FN_KERNEL(moments_of_short_runs)(const fn_runs *g, const T *shift,
-                                              double *sum, double *sq, bool centered) {
+                                              double *sum, double *sq, bool centered,
+                                              fastnorm_dtype dtype) {
   const size_t steps = g->len / FN_VEC, left = g->len % FN_VEC;
   const size_t first = steps < FN_CHAIN ? steps : FN_CHAIN;
   for (size_t r = 0; r < g->rows; r += 16) {
     const size_t rows = g->rows - r < 16 ? g->rows - r : 16;
     T sums[16][FN_HALF], sqs[16][FN_HALF];
-    const T *x = (const T *)g->x + (ptrdiff_t)r * g->row_stride;
-    for (size_t k = 0; k < rows; k++, x += g->row_stride) {
+    for (size_t k = 0; k < rows; k++) {
+      const void *x =
+          FN_KERNEL(element)(dtype, g->x, (ptrdiff_t)(r + k) * g->row_stride);
       const vec shift_k = V(splat)(centered ? shift[r + k] : (T)0);
       block b = FN_KERNEL(empty_block)(shift_k);
-      FN_KERNEL(add_steps)(&b, x, first, centered);
+      FN_KERNEL(add_steps)(&b, x, 0, first, centered, dtype);
       if (steps >= FN_CHAIN) {
         FN_KERNEL(end_chain)(&b);
-        FN_KERNEL(add_steps)(&b, x + first * FN_VEC, steps - first, centered);
+        FN_KERNEL(add_steps)
+        (&b, x, first * FN_VEC, steps - first, centered, dtype);
       }
       if (left > 0)
         FN_KERNEL(add_vec)
-      (&b, V(load_partial_or)(x + steps * FN_VEC, left, shift_k), centered);
+      (&b, FN_KERNEL(fetch_or)(dtype, x, steps * FN_VEC, left, shift_k), centered);
       FN_KERNEL(store_block)(sums[k], sqs[k], &b, centered);
     }
     if (centered)
@@ -227,75 +250,110 @@ FN_WORD void FN_KERNEL(moments_of_tiny_runs)(const fn_runs *g, const T *shift,
 }
 
 FN_WORD void FN_KERNEL(moments_of)(const fn_runs *g, const T *shift, double *sum,
-                                   double *sq, bool centered) {
-  if (g->segs == 1 && g->len <= FN_HALF)
+                                   double *sq, bool centered, fastnorm_dtype dtype) {
+  if (g->segs == 1 && g->len <= FN_HALF && dtype == FASTNORM_DEFAULT)
     FN_KERNEL(moments_of_tiny_runs)(g, shift, sum, sq, centered);
   else if (g->segs == 1 && g->len <= FN_BLOCK * FN_VEC)
-    FN_KERNEL(moments_of_short_runs)(g, shift, sum, sq, centered);
+    FN_KERNEL(moments_of_short_runs)(g, shift, sum, sq, centered, dtype);
   else
-    FN_KERNEL(moments_of_long_runs)(g, shift, sum, sq, centered);
+    FN_KERNEL(moments_of_long_runs)(g, shift, sum, sq, centered, dtype);
 }
 
 static void FN_KERNEL(moments_runs)(const fn_runs *g, const void *shift, double *sum,
                                     double *sq) {
-  if (shift)
-    FN_KERNEL(moments_of)(g, shift, sum, sq, true);
-  else
-    FN_KERNEL(moments_of)(g, NULL, sum, sq, false);
+#define CASE(dtype)                                                                    \
+  if (shift)                                                                           \
+    FN_KERNEL(moments_of)(g, shift, sum, sq, true, dtype);                             \
+  else                                                                                 \
+    FN_KERNEL(moments_of)(g, NULL, sum, sq, false, dtype)
+  FN_RUN_DTYPES(g->dtype)
+#undef CASE
 }
 
-static void FN_KERNEL(shift_runs)(const fn_runs *g, const fn_samples *p, void *shift) {
-  const vec zero = V(splat)((T)0);
+/* The sum of the samples of run r, folded. */
+FN_WORD void FN_KERNEL(add_samples)(const fn_runs *g, size_t r, const fn_samples *p,
+                                    T *slot, fastnorm_dtype dtype) {
+  const void *x = FN_KERNEL(element)(dtype, g->x, (ptrdiff_t)r * g->row_stride);
+  vec s = V(splat)((T)0);
+  for (size_t i = 0; i < p->count; i++)
+    s = V(add)(
+        s, FN_KERNEL(fetch)(dtype, FN_KERNEL(element)(dtype, x, p->at[i]), 0, p->n[i]));
+  V(store_folded)(slot, s);
+}
+
+FN_WORD void FN_KERNEL(shift_of)(const fn_runs *g, const fn_samples *p, T *shift,
+                                 fastnorm_dtype dtype) {
   const f64_vec number = f64_splat((double)p->all);
+  const bool tiny = p->all <= FN_HALF && g->segs == 1 && dtype == FASTNORM_DEFAULT;
   for (size_t r = 0; r < g->rows; r += 16) {
     const size_t rows = g->rows - r < 16 ? g->rows - r : 16;
     T slots[16][FN_HALF], sums[16];
     const T *x = (const T *)g->x + (ptrdiff_t)r * g->row_stride;
-    if (p->all <= FN_HALF && g->segs == 1) {
+    if (tiny) {
       for (size_t k = 0; k < rows; k += 2, x += 2 * g->row_stride) {
         const T *partner = k + 1 < rows ? x + g->row_stride : x;
-        V(store)(slots[k], V(load2_or)(x, partner, g->len, zero));
+        V(store)(slots[k], V(load2_or)(x, partner, g->len, V(splat)((T)0)));
       }
     } else {
-      for (size_t k = 0; k < rows; k++, x += g->row_stride) {
-        vec s = zero;
-        for (size_t i = 0; i < p->count; i++)
-          s = V(add)(s, p->n[i] == FN_VEC
-                            ? V(load)(x + p->at[i])
-                            : V(load_partial_or)(x + p->at[i], p->n[i], zero));
-        V(store_folded)(slots[k], s);
-      }
+      for (size_t k = 0; k < rows; k++)
+        FN_KERNEL(add_samples)(g, r + k, p, slots[k], dtype);
     }
     FN_KERNEL(sum_slots)(slots, rows, sums);
-    V(store_narrow)((T *)shift + r, f64_div(V(load_wide)(sums), number));
+    V(store_narrow)(shift + r, f64_div(V(load_wide)(sums), number));
   }
 }
 
-/* Columns c.. of up to FN_CHAIN rows from x on. */
-FN_WORD void FN_KERNEL(add_rows)(block *b, const T *x, ptrdiff_t stride, size_t rows,
-                                 size_t cols, bool centered) {
+static void FN_KERNEL(shift_runs)(const fn_runs *g, const fn_samples *p, void *shift){
+#define CASE(dtype) FN_KERNEL(shift_of)(g, p, (T *)shift, dtype)
+    FN_RUN_DTYPES(g->dtype)
+#undef CASE
+}
+
+/* The first n lanes of a row, the others of f; of floats where the row is narrow. */
+FN_WORD vec FN_KERNEL(row_vec)(const void *x, size_t n, vec f, bool narrow) {
+#if !FN_T_IS_FLOAT
+  T lanes[FN_VEC];
+  if (narrow && n >= FN_VEC)
+    return f32_load_wide((const float *)x);
+  if (narrow) {
+    V(store)(lanes, f);
+    for (size_t i = 0; i < n; i++)
+      lanes[i] = (T)((const float *)x)[i];
+    return V(load)(lanes);
+  }
+#else
+  (void)narrow;
+#endif
+  return n >= FN_VEC ? V(load)((const T *)x) : V(load_partial_or)((const T *)x, n, f);
+}
+
+/* Columns c.. of up to FN_CHAIN rows from x on, which are `step` bytes apart. */
+FN_WORD void FN_KERNEL(add_rows)(block *b, const char *x, ptrdiff_t step, size_t rows,
+                                 size_t cols, bool narrow, bool centered) {
   if (cols >= FN_VEC)
-    for (size_t i = 0; i < rows; i++, x += stride)
-      FN_KERNEL(add_vec)(b, V(load)(x), centered);
-  else
-    for (size_t i = 0; i < rows; i++, x += stride)
-      FN_KERNEL(add_vec)(b, V(load_partial_or)(x, cols, b->shift), centered);
+    for (size_t i = 0; i < rows; i++, x += step)
+      FN_KERNEL(add_vec)
+  (b, FN_KERNEL(row_vec)(x, FN_VEC, b->shift, narrow), centered);
+  else for (size_t i = 0; i < rows; i++, x += step)
+      FN_KERNEL(add_vec)(b, FN_KERNEL(row_vec)(x, cols, b->shift, narrow), centered);
 }
 
 /* Rows r to r + rows, columns c to c + FN_VEC. */
 FN_WORD void FN_KERNEL(add_tile)(const fn_table *t, size_t r, size_t rows, size_t c,
                                  const T *shift, double *sum, double *sq, bool ahead,
-                                 bool centered) {
+                                 bool narrow, bool centered) {
   const size_t chain = rows < FN_CHAIN ? rows : FN_CHAIN;
-  const T *x = (const T *)t->x + (ptrdiff_t)r * t->stride + c;
+  const ptrdiff_t element = narrow ? sizeof(float) : sizeof(T);
+  const ptrdiff_t step = t->stride * element;
+  const char *x = (const char *)t->x + (ptrdiff_t)r * step + (ptrdiff_t)c * element;
   block b = FN_KERNEL(empty_block)(centered ? V(load)(shift + c) : V(splat)((T)0));
   if (ahead && r + 2 * FN_BLOCK <= t->rows)
     for (int i = 0; i < FN_BLOCK; i++)
-      FN_PREFETCH_VEC(x + (FN_BLOCK + i) * t->stride);
-  FN_KERNEL(add_rows)(&b, x, t->stride, chain, t->cols - c, centered);
+      FN_PREFETCH_VEC(x + (FN_BLOCK + i) * step);
+  FN_KERNEL(add_rows)(&b, x, step, chain, t->cols - c, narrow, centered);
   FN_KERNEL(end_chain)(&b);
-  x += (ptrdiff_t)chain * t->stride;
-  FN_KERNEL(add_rows)(&b, x, t->stride, rows - chain, t->cols - c, centered);
+  x += (ptrdiff_t)chain * step;
+  FN_KERNEL(add_rows)(&b, x, step, rows - chain, t->cols - c, narrow, centered);
   if (centered)
     V(add_wide)(sum + c, V(add)(b.first_s, b.s));
   V(add_wide)(sq + c, V(add)(b.first_q, b.q));
@@ -306,21 +364,28 @@ FN_WORD void FN_KERNEL(add_tile)(const fn_table *t, size_t r, size_t rows, size_
  * 2250 us without, 890 with, a plain read of the bytes 905; [12000, 512]: 900 and 730).
  * Not where 16 rows fill the first-level cache: there it cost a fifth. */
 FN_WORD void FN_KERNEL(moments_of_columns)(const fn_table *t, const T *shift,
-                                           double *sum, double *sq, bool centered) {
+                                           double *sum, double *sq, bool narrow,
+                                           bool centered) {
   const bool ahead = t->cols * sizeof(T) * FN_BLOCK <= 32768;
   for (size_t r = 0; r < t->rows; r += FN_BLOCK) {
     const size_t rows = t->rows - r < FN_BLOCK ? t->rows - r : FN_BLOCK;
     for (size_t c = 0; c < t->cols; c += FN_VEC)
-      FN_KERNEL(add_tile)(t, r, rows, c, shift, sum, sq, ahead, centered);
+      FN_KERNEL(add_tile)(t, r, rows, c, shift, sum, sq, ahead, narrow, centered);
   }
 }
 
 static void FN_KERNEL(moments_columns)(const fn_table *t, const void *shift,
                                        double *sum, double *sq) {
+#if !FN_T_IS_FLOAT
+  if (t->narrow) {
+    FN_KERNEL(moments_of_columns)(t, shift, sum, sq, true, true);
+    return;
+  }
+#endif
   if (shift)
-    FN_KERNEL(moments_of_columns)(t, shift, sum, sq, true);
+    FN_KERNEL(moments_of_columns)(t, shift, sum, sq, false, true);
   else
-    FN_KERNEL(moments_of_columns)(t, NULL, sum, sq, false);
+    FN_KERNEL(moments_of_columns)(t, NULL, sum, sq, false, false);
 }
 #undef pending
 #undef block

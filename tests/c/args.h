@@ -69,6 +69,35 @@ static inline fastnorm_batch_norm_args good_batch_norm(void) {
                                     .training = 1};
 }
 
+static inline fastnorm_batch_renorm_args good_batch_renorm(void) {
+  return (fastnorm_batch_renorm_args){.size = sizeof(fastnorm_batch_renorm_args),
+                                      .x = m.x,
+                                      .y = m.y,
+                                      .weight = m.weight,
+                                      .bias = m.bias,
+                                      .running_mean = m.running_mean,
+                                      .running_var = m.running_var,
+                                      .mean = m.mean,
+                                      .rstd = m.rstd,
+                                      .r = m.stored_mean,
+                                      .d = m.stored_var,
+                                      .batch = 2,
+                                      .channels = 3,
+                                      .spatial = 4,
+                                      .training = 1};
+}
+
+static inline fastnorm_weight_norm_args good_weight_norm(void) {
+  return (fastnorm_weight_norm_args){.size = sizeof(fastnorm_weight_norm_args),
+                                     .x = m.x,
+                                     .y = m.y,
+                                     .g = m.weight,
+                                     .norm = m.rstd,
+                                     .batch = 2,
+                                     .channels = 3,
+                                     .spatial = 4};
+}
+
 static inline fastnorm_moments_args good_moments(void) {
   return (fastnorm_moments_args){.size = sizeof(fastnorm_moments_args),
                                  .x = m.x,

@@ -115,7 +115,7 @@ static inline void choose_extras(whole_call *c, rng *r, size_t *out) {
     c->count[Y_SCALE] = j->n0;
     j->format.y_quantization.scale = 0.0F;
   }
-  if (j->op != L2_NORM && j->op != MOMENTS) {
+  if (!is_length(j->op) && j->op != MOMENTS) {
     j->epilogue.post_add_dtype = choose_companion(j->dtype, r);
     if (maybe(r)) {
       c->count[POST_ADD] = (size_t)post_add_offset(j, place_of(j, all - 1)) + 1;
@@ -172,7 +172,7 @@ static inline void choose_arrays(whole_call *c, size_t out, rng *r) {
   c->count[MEAN] =
       j->op == MOMENTS || (has_bias(j->op) && maybe(r)) ? group_count(j) : 0;
   c->count[RSTD] = j->op == MOMENTS || maybe(r) ? group_count(j) : 0;
-  if (reads_stored(j->op) || (has_stored(j->op) && maybe(r))) {
+  if (reads_stored(j->op) || j->op == BATCH_RENORM || (has_stored(j->op) && maybe(r))) {
     c->count[RUNNING_MEAN] = c->count[RUNNING_VAR] = stored_count(j);
   }
   if (out > 0) {

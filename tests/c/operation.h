@@ -18,6 +18,8 @@ typedef enum operation {
   L2_NORM,
   BATCH_INFERENCE,
   BATCH_TRAINING,
+  BATCH_RENORM, /* in training */
+  WEIGHT_NORM,
   GROUP_NORM,
   GROUP_LAST, /* channels last */
   GROUP_STORED,
@@ -35,6 +37,8 @@ static const char *const operation_names[] = {"layer_norm",
                                               "l2_norm",
                                               "batch_norm inference",
                                               "batch_norm training",
+                                              "batch_renorm",
+                                              "weight_norm",
                                               "group_norm",
                                               "group_norm last",
                                               "group_norm stored",
@@ -46,7 +50,7 @@ static const char *const operation_names[] = {"layer_norm",
 
 /* Zero strides mean contiguous, as in the API. running_mean and running_var are also
  * the stored statistics. For MOMENTS, mean and rstd are arrays of double for mean
- * and m2; for L2_NORM, rstd receives the norm. */
+ * and m2; for L2_NORM and WEIGHT_NORM, rstd receives the norm. */
 typedef struct job {
   operation op;
   fastnorm_dtype dtype;
@@ -56,6 +60,8 @@ typedef struct job {
   void *y, *mean, *rstd, *running_mean, *running_var;
   double eps, momentum;
   uint64_t tracked;
+  double r_max, d_max; /* BATCH_RENORM alone, as are r and d */
+  void *r, *d;
   void *scratch;
   size_t scratch_size;
   fastnorm_exec exec;
@@ -66,6 +72,8 @@ typedef struct job {
   fastnorm_dtype residual_dtype;
   ptrdiff_t residual_stride, residual_out_stride;
   float *y_scale;
+  fastnorm_mask mask; /* of layer norm .lengths and .masked alone */
+  size_t *count;      /* of MOMENTS */
   fastnorm_rms_mode mode;
 } job;
 
@@ -88,12 +96,18 @@ static inline int is_channels_last(operation op) {
 }
 
 static inline int has_bias(operation op) {
-  return op != RMS_NORM && op != L2_NORM && op != MOMENTS;
+  return op != RMS_NORM && op != L2_NORM && op != WEIGHT_NORM && op != MOMENTS;
+}
+
+/* x is divided by its length, which comes in place of rstd. */
+static inline int is_length(operation op) {
+  return op == L2_NORM || op == WEIGHT_NORM;
 }
 
 /* Statistics of channels: read by some, and updated by others. */
 static inline int updates_stored(operation op) {
-  return op == BATCH_TRAINING || op == INSTANCE_NORM || op == INSTANCE_LAST;
+  return op == BATCH_TRAINING || op == BATCH_RENORM || op == INSTANCE_NORM ||
+         op == INSTANCE_LAST;
 }
 
 /* One pair for each group, of the working type. */
@@ -160,7 +174,7 @@ static inline int is_too_short(const job *j) {
   if (j->op == INSTANCE_NORM || j->op == INSTANCE_LAST) {
     return spatial_of(j) == 1;
   }
-  return j->op == BATCH_TRAINING && j->n0 * j->n2 == 1;
+  return (j->op == BATCH_TRAINING || j->op == BATCH_RENORM) && j->n0 * j->n2 == 1;
 }
 
 typedef struct place {
@@ -235,135 +249,6 @@ static inline void set_samples(job *j, size_t batch, size_t groups, size_t per,
   j->groups = groups;
 }
 
-/* ---- Calls ----------------------------------------------------------------------- */
-
-/* The fields that all operations with a y have. */
-#define COMMON_FIELDS(j)                                                               \
-  .dtype = (j)->dtype, .x = (j)->x, .y = (j)->y, .x_stride = (j)->x_s0,                \
-  .y_stride = (j)->y_s0, .eps = (j)->eps, .exec = (j)->exec, .format = (j)->format
-#define ROW_FIELDS(j)                                                                  \
-  .weight = (j)->weight, .rows = (j)->n0, .cols = (j)->n1, .inner = (j)->n2,           \
-  .rstd = (j)->rstd, .residual = (j)->residual, .residual_bias = (j)->residual_bias,   \
-  .residual_out = (j)->residual_out, .residual_dtype = (j)->residual_dtype,            \
-  .residual_stride = (j)->residual_stride,                                             \
-  .residual_out_stride = (j)->residual_out_stride, .epilogue = (j)->epilogue,          \
-  .y_scale = (j)->y_scale
-#define CHANNEL_FIELDS(j)                                                              \
-  .weight = (j)->weight, .bias = (j)->bias, .mean = (j)->mean, .rstd = (j)->rstd,      \
-  .batch = (j)->n0, .channels = parameter_count(j), .spatial = spatial_of(j),          \
-  .x_channel_stride = (j)->x_s1, .y_channel_stride = (j)->y_s1,                        \
-  .epilogue = (j)->epilogue
-
-static inline fastnorm_batch_norm_args batch_norm_args(const job *j) {
-  return (fastnorm_batch_norm_args){
-      .size = sizeof(fastnorm_batch_norm_args),
-      COMMON_FIELDS(j),
-      CHANNEL_FIELDS(j),
-      .running_mean = j->running_mean,
-      .running_var = j->running_var,
-      .training = j->op == BATCH_TRAINING,
-      .momentum = j->momentum,
-      .num_batches_tracked = j->tracked,
-      .scratch = j->scratch,
-      .scratch_size = j->scratch_size,
-  };
-}
-
-static inline fastnorm_moments_args moments_args(const job *j) {
-  return (fastnorm_moments_args){
-      .size = sizeof(fastnorm_moments_args),
-      .dtype = j->dtype,
-      .x = j->x,
-      .mean = j->mean,
-      .m2 = j->rstd,
-      .batch = j->n0,
-      .channels = j->n1,
-      .spatial = j->n2,
-      .x_stride = j->x_s0,
-      .x_channel_stride = j->x_s1,
-      .scratch = j->scratch,
-      .scratch_size = j->scratch_size,
-      .exec = j->exec,
-      .x_quantization = j->format.x_quantization,
-  };
-}
-
-static inline size_t scratch_bytes(const job *j) {
-  if (j->op == MOMENTS) {
-    const fastnorm_moments_args args = moments_args(j);
-    return fastnorm_moments_scratch(&args);
-  }
-  if (j->op == BATCH_TRAINING) {
-    const fastnorm_batch_norm_args args = batch_norm_args(j);
-    return fastnorm_batch_norm_scratch(&args);
-  }
-  return 0;
-}
-
-static inline fastnorm_status run_row_norm(const job *j) {
-  if (j->op == RMS_NORM) {
-    return fastnorm_rms_norm(
-        &(fastnorm_rms_norm_args){.size = sizeof(fastnorm_rms_norm_args),
-                                  COMMON_FIELDS(j),
-                                  ROW_FIELDS(j),
-                                  .mode = j->mode});
-  }
-  if (j->op == L2_NORM) {
-    return fastnorm_l2_norm(
-        &(fastnorm_l2_norm_args){.size = sizeof(fastnorm_l2_norm_args),
-                                 COMMON_FIELDS(j),
-                                 .norm = j->rstd,
-                                 .rows = j->n0,
-                                 .cols = j->n1,
-                                 .inner = j->n2});
-  }
-  const int stored = j->op == LAYER_STORED;
-  return fastnorm_layer_norm(
-      &(fastnorm_layer_norm_args){.size = sizeof(fastnorm_layer_norm_args),
-                                  COMMON_FIELDS(j),
-                                  ROW_FIELDS(j),
-                                  .bias = j->bias,
-                                  .mean = j->mean,
-                                  .stored_mean = stored ? j->running_mean : NULL,
-                                  .stored_var = stored ? j->running_var : NULL});
-}
-
-static inline fastnorm_status run_sample_norm(const job *j) {
-  if (is_instance_norm(j->op)) {
-    return fastnorm_instance_norm(
-        &(fastnorm_instance_norm_args){.size = sizeof(fastnorm_instance_norm_args),
-                                       COMMON_FIELDS(j),
-                                       CHANNEL_FIELDS(j),
-                                       .running_mean = j->running_mean,
-                                       .running_var = j->running_var,
-                                       .channels_last = is_channels_last(j->op),
-                                       .use_running_stats = reads_stored(j->op),
-                                       .momentum = j->momentum});
-  }
-  const int stored = j->op == GROUP_STORED;
-  return fastnorm_group_norm(
-      &(fastnorm_group_norm_args){.size = sizeof(fastnorm_group_norm_args),
-                                  COMMON_FIELDS(j),
-                                  CHANNEL_FIELDS(j),
-                                  .groups = j->groups,
-                                  .channels_last = is_channels_last(j->op),
-                                  .stored_mean = stored ? j->running_mean : NULL,
-                                  .stored_var = stored ? j->running_var : NULL});
-}
-
-static inline fastnorm_status run_job(const job *j) {
-  if (is_row_norm(j->op)) {
-    return run_row_norm(j);
-  }
-  if (is_sample_norm(j->op)) {
-    return run_sample_norm(j);
-  }
-  if (j->op == MOMENTS) {
-    const fastnorm_moments_args args = moments_args(j);
-    return fastnorm_moments(&args);
-  }
-  const fastnorm_batch_norm_args args = batch_norm_args(j);
-  return fastnorm_batch_norm(&args);
-}
+#include "calls.h"
 
 #endif /* FN_TEST_OPERATION_H */

@@ -13,6 +13,8 @@ typedef struct group_truth {
   long double m2;     /* sum of squared deviations from it */
   long double var;    /* biased */
   long double rstd;   /* 0 where var + eps is 0, as documented; L2: what divides x */
+  long double r, d;   /* 1 and 0 but for batch renormalization, and r before limits */
+  long double ratio;
 } group_truth;
 
 /* Neumaier's sum: the error does not grow with the number of terms. */
@@ -28,7 +30,7 @@ static inline void add(compensated *c, long double value) {
 }
 
 static inline long double effective_eps(const job *j) {
-  if (j->eps == FASTNORM_EPS_ZERO) {
+  if (j->eps == FASTNORM_EPS_ZERO || j->op == WEIGHT_NORM) {
     return 0.0L;
   }
   if (j->eps != 0.0) {
@@ -56,8 +58,26 @@ static inline long double reciprocal_root(long double value) {
   return value == 0.0L ? 0.0L : 1.0L / sqrtl(value);
 }
 
+static inline long double limited(long double x, long double least, long double most) {
+  return x < least ? least : x > most ? most : x;
+}
+
+/* Batch renormalization: r and d from t and the stored statistics. */
+static inline void find_corrections(const job *j, size_t g, group_truth *t) {
+  const long double mean = (long double)get(j->running_mean, j->dtype, (ptrdiff_t)g);
+  const long double var = (long double)get(j->running_var, j->dtype, (ptrdiff_t)g);
+  const long double rstd = reciprocal_root(var + effective_eps(j));
+  const long double r_max = j->r_max > 0.0 ? (long double)j->r_max : 3.0L;
+  const long double d_max = j->d_max < 0.0   ? 0.0L
+                            : j->d_max > 0.0 ? (long double)j->d_max
+                                             : 5.0L;
+  t->ratio = sqrtl(t->var + effective_eps(j)) * rstd;
+  t->r = limited(t->ratio, 1.0L / r_max, r_max);
+  t->d = limited(((t->hi - mean) + t->lo) * rstd, -d_max, d_max);
+}
+
 static inline group_truth find_truth(const job *j, size_t g) {
-  group_truth t = {0.0L, 0.0L, 0.0L, 0.0L, 0.0L};
+  group_truth t = {.r = 1.0L};
   if (reads_stored(j->op)) {
     const ptrdiff_t at = (ptrdiff_t)stored_of(j, g);
     t.hi = (long double)get(j->running_mean, j->dtype, at);
@@ -66,7 +86,7 @@ static inline group_truth find_truth(const job *j, size_t g) {
     return t;
   }
   const size_t n = group_length(j);
-  if (j->op != RMS_NORM && j->op != L2_NORM) {
+  if (j->op != RMS_NORM && !is_length(j->op)) {
     compensated sum = {0.0L, 0.0L};
     for (size_t i = 0; i < n; i++) {
       add(&sum, group_x(j, g, i));
@@ -85,11 +105,14 @@ static inline group_truth find_truth(const job *j, size_t g) {
   }
   t.m2 = squares.sum + squares.rest;
   t.var = t.m2 / (long double)n;
-  if (j->op == L2_NORM) {
+  if (is_length(j->op)) {
     const long double by = larger(sqrtl(t.m2), effective_eps(j));
     t.rstd = by == 0.0L ? 0.0L : 1.0L / by;
   } else {
     t.rstd = reciprocal_root(t.var + effective_eps(j));
+  }
+  if (j->op == BATCH_RENORM) {
+    find_corrections(j, g, &t);
   }
   return t;
 }
@@ -148,13 +171,17 @@ static inline void check_y(const job *j, const group_truth *truths, const char *
           j->weight != NULL ? (long double)get(j->weight, j->dtype, q) : 1.0L;
       const long double b =
           j->bias != NULL ? (long double)get(j->bias, j->dtype, q) : 0.0L;
-      const long double scaled = ((group_x(j, g, i) - t.hi) - t.lo) * t.rstd * w;
-      const long double least = j->op == L2_NORM ? normal : 1.0L;
-      const long double scale = larger(least, larger(fabsl(scaled), fabsl(scaled + b)));
+      const long double plain = ((group_x(j, g, i) - t.hi) - t.lo) * t.rstd * w;
+      const long double scaled = plain * t.r, moved = t.d * w;
+      const long double exact = scaled + moved + b;
+      const long double least = is_length(j->op) ? normal : 1.0L;
+      /* what the batch's mean may be off by is relative to its deviation */
+      const long double terms = fabsl(scaled) + fabsl(moved) + t.ratio * fabsl(w);
+      const long double scale = larger(least, larger(terms, fabsl(exact)));
       const double got = get(j->y, j->dtype, y_offset(j, p.i0, p.i1, p.i2));
-      if (!is_close(got, scaled + b, scale, j->dtype)) {
+      if (!is_close(got, exact, scale, j->dtype)) {
         fail("%s: group %zu element %zu is %.17g, not %.21Lg", describe(j, what), g, i,
-             got, scaled + b);
+             got, exact);
         return;
       }
     }
@@ -181,14 +208,14 @@ static inline void check_statistics(const job *j, const group_truth *truths,
       CHECK(m2_good, "%s: m2 %zu is %.17g, not %.21Lg", describe(j, what), g, m2, t.m2);
       continue;
     }
-    if (j->mean != NULL && j->op != RMS_NORM && j->op != L2_NORM) {
+    if (j->mean != NULL && j->op != RMS_NORM && !is_length(j->op)) {
       const double mean = get(j->mean, j->dtype, at);
       CHECK(is_close(mean, t.hi + t.lo, larger(std, fabsl(t.hi)), j->dtype),
             "%s: mean %zu is %.17g, not %.21Lg", describe(j, what), g, mean, t.hi);
     }
     if (j->rstd != NULL) {
       const double rstd = get(j->rstd, j->dtype, at);
-      const long double exact = j->op == L2_NORM ? sqrtl(t.m2) : t.rstd;
+      const long double exact = is_length(j->op) ? sqrtl(t.m2) : t.rstd;
       CHECK(is_close(rstd, exact, exact, j->dtype), "%s: rstd %zu is %.17g, not %.21Lg",
             describe(j, what), g, rstd, exact);
     }

@@ -32,6 +32,8 @@ static void every_operation(void) {
   CHECK_COMMON(layer_norm);
   CHECK_COMMON(rms_norm);
   CHECK_COMMON(batch_norm);
+  CHECK_COMMON(batch_renorm);
+  CHECK_COMMON(weight_norm);
   CHECK_COMMON(l2_norm);
   CHECK_COMMON(group_norm);
   CHECK_COMMON(instance_norm);
@@ -125,6 +127,57 @@ static void batch_norm(void) {
   ACCEPTED(batch_norm, 0, args.batch = 0);
   ACCEPTED(batch_norm, 0, args.channels = 0);
   ACCEPTED(batch_norm, 0, args.spatial = 0);
+}
+
+static void batch_renorm(void) {
+  const fastnorm_status limits = FASTNORM_ERROR_LIMITS;
+  const fastnorm_status overlap = FASTNORM_ERROR_OVERLAP;
+  REFUSED(batch_renorm, limits, args.r_max = 0.99);
+  REFUSED(batch_renorm, limits, args.r_max = -3.0);
+  REFUSED(batch_renorm, limits, args.r_max = (double)NAN);
+  REFUSED(batch_renorm, limits, args.d_max = -0.5);
+  REFUSED(batch_renorm, limits, args.d_max = -2.0);
+  REFUSED(batch_renorm, limits, args.d_max = (double)NAN);
+  REFUSED(batch_renorm, FASTNORM_ERROR_RUNNING,
+          args.running_mean = args.running_var = NULL);
+  REFUSED(batch_renorm, FASTNORM_ERROR_RUNNING, args.running_var = NULL);
+  REFUSED(batch_renorm, FASTNORM_ERROR_MOMENTUM, args.momentum = 1.5);
+  REFUSED(batch_renorm, FASTNORM_ERROR_COUNT, args.batch = args.spatial = 1);
+  REFUSED(batch_renorm, FASTNORM_ERROR_STRIDE, args.y_channel_stride = 3);
+  REFUSED(batch_renorm, FASTNORM_ERROR_ALIGNMENT, args.r = NOT_ALIGNED(args.r));
+  REFUSED(batch_renorm, FASTNORM_ERROR_ALIGNMENT, args.d = NOT_ALIGNED(args.d));
+  REFUSED(batch_renorm, overlap, args.r = m.x);
+  REFUSED(batch_renorm, overlap, args.d = m.y + 23);
+  REFUSED(batch_renorm, overlap, args.d = m.running_mean);
+  REFUSED(batch_renorm, overlap, args.r = args.d);
+  ACCEPTED(batch_renorm, 1, args.r_max = (double)INFINITY);
+  ACCEPTED(batch_renorm, 1, args.d_max = (double)INFINITY);
+  ACCEPTED(batch_renorm, 1, args.d_max = FASTNORM_D_MAX_ZERO);
+  ACCEPTED(batch_renorm, 1, (args.r = args.d = args.mean = args.rstd = NULL));
+  ACCEPTED(batch_renorm, 1, (args.training = 0, args.batch = args.spatial = 1));
+  ACCEPTED(batch_renorm, 1, args.y = m.x);
+  ACCEPTED(batch_renorm, 0, args.batch = 0);
+  ACCEPTED(batch_renorm, 0, args.channels = 0);
+}
+
+static void weight_norm(void) {
+  const fastnorm_status overlap = FASTNORM_ERROR_OVERLAP;
+  REFUSED(weight_norm, FASTNORM_ERROR_SHAPE, args.batch = args.channels = SIZE_MAX);
+  REFUSED(weight_norm, FASTNORM_ERROR_STRIDE, args.y_channel_stride = 3);
+  REFUSED(weight_norm, FASTNORM_ERROR_STRIDE,
+          (args.spatial = 1, args.x_channel_stride = 2));
+  REFUSED(weight_norm, FASTNORM_ERROR_ALIGNMENT, args.g = NOT_ALIGNED(m.weight));
+  REFUSED(weight_norm, FASTNORM_ERROR_ALIGNMENT, args.norm = NOT_ALIGNED(m.rstd));
+  REFUSED(weight_norm, overlap, args.y = m.x + 1);
+  REFUSED(weight_norm, overlap, args.g = m.y + 3);
+  REFUSED(weight_norm, overlap, args.norm = m.x + 23);
+  REFUSED(weight_norm, overlap, args.norm = m.weight);
+  ACCEPTED(weight_norm, 1, args.g = NULL);
+  ACCEPTED(weight_norm, 1, args.norm = NULL);
+  ACCEPTED(weight_norm, 1, args.y = m.x);
+  ACCEPTED(weight_norm, 1, args.batch = args.spatial = 1);
+  ACCEPTED(weight_norm, 0, args.batch = 0);
+  ACCEPTED(weight_norm, 0, args.spatial = 0);
 }
 
 static void moments(void) {
@@ -252,6 +305,8 @@ static void expect_no_isa(const char *value) {
   REFUSED(layer_norm, FASTNORM_ERROR_ISA, (void)args);
   REFUSED(rms_norm, FASTNORM_ERROR_ISA, (void)args);
   REFUSED(batch_norm, FASTNORM_ERROR_ISA, (void)args);
+  REFUSED(batch_renorm, FASTNORM_ERROR_ISA, (void)args);
+  REFUSED(weight_norm, FASTNORM_ERROR_ISA, (void)args);
   REFUSED(moments, FASTNORM_ERROR_ISA, (void)args);
   REFUSED(l2_norm, FASTNORM_ERROR_ISA, (void)args);
   REFUSED(group_norm, FASTNORM_ERROR_ISA, (void)args);
@@ -295,6 +350,8 @@ int main(int argc, char **argv) {
       {"every_operation", every_operation},
       {"row_norms", row_norms},
       {"batch_norm", batch_norm},
+      {"batch_renorm", batch_renorm},
+      {"weight_norm", weight_norm},
       {"moments", moments},
       {"merging", merging},
       {"larger_structs", larger_structs},

@@ -202,7 +202,7 @@ static void check_others(const job *j, const outputs *clean, const outputs *spoi
           return;
         }
         /* It makes its own group's statistics NaN; stored ones do not know it. */
-        const int all = !reads_stored(j->op) && j->op != RMS_NORM && j->op != L2_NORM;
+        const int all = !reads_stored(j->op) && j->op != RMS_NORM && !is_length(j->op);
         if (own == g && all && !isnan(got)) {
           fail("%s: %s [%zu, %zu, %zu] on %s: %g in its own group", what,
                operation_names[j->op], j->n0, j->n1, j->n2, fastnorm_isa(), got);
@@ -251,7 +251,7 @@ static void check_not_finite(const job *j) {
       poisoned.x = x;
       run_into(poisoned, &spoilt, 0);
       check_others(j, &clean, &spoilt, g, names[k]);
-      if (j->op == RMS_NORM || j->op == L2_NORM) {
+      if (j->op == RMS_NORM || is_length(j->op)) {
         CHECK(isnan(get(spoilt.y, j->dtype, y_offset(j, at.i0, at.i1, at.i2))),
               "%s: %s gave a number for it", names[k], operation_names[j->op]);
       }

@@ -1,0 +1,189 @@
+/* channels_gradient.c - gradients of channels: y from what was found of each channel.
+ * SPDX-License-Identifier: MIT */
+#include "channels_backward.h"
+#include "check.h"
+
+#define BLOCK 4096 /* elements of short runs that are staged at a time */
+
+/* From g and x (both of the working type) to y, which has no sink; parameters from
+ * `from` on. */
+static void apply_plain(const fn_backward *w, const fn_runs *g, const fn_runs *x,
+                        const fn_output *y, bool columns, size_t from,
+                        const fn_channel_block *b) {
+  const ptrdiff_t i = (ptrdiff_t)from;
+  const fn_kernels *k = w->kernels;
+  const void *a = fn_element(w->dtype, &b->a, i);
+  const fn_table t = {
+      .x = g->x, .rows = g->segs, .stride = g->seg_stride, .cols = g->rows, .fold = 1};
+  const fn_pairs p = {.g = g->x,
+                      .x = x->x,
+                      .rows = columns ? g->segs : g->rows,
+                      .segs = columns ? 1 : g->segs,
+                      .len = columns ? g->rows : g->len,
+                      .g_row_stride = columns ? g->seg_stride : g->row_stride,
+                      .g_seg_stride = g->seg_stride,
+                      .x_row_stride = columns ? x->seg_stride : x->row_stride,
+                      .x_seg_stride = x->seg_stride,
+                      .hi = fn_element(w->dtype, &b->hi, i),
+                      .scale = fn_element(w->dtype, &b->scale, i),
+                      .offset = fn_element(w->dtype, &b->offset, i),
+                      .shift = fn_element(w->dtype, &b->shift, i)};
+  const fn_gradient to = {.a = a,
+                          .b = fn_element(w->dtype, &b->b, i),
+                          .c = fn_element(w->dtype, &b->c, i),
+                          .y = y->y,
+                          .row_stride = columns ? y->seg_stride : y->row_stride,
+                          .seg_stride = y->seg_stride,
+                          .stream = y->stream};
+  if (w->statistics == FN_FIXED && columns)
+    k->apply_columns(&t, y->y, y->seg_stride, NULL, a, NULL, NULL, NULL, y->stream);
+  else if (w->statistics == FN_FIXED)
+    k->apply_runs(g, y->y, y->row_stride, y->seg_stride, NULL, a, NULL, NULL, NULL,
+                  y->stream);
+  else if (columns)
+    k->gradient_columns(&p, &to);
+  else
+    k->gradient_runs(&p, &to);
+}
+
+/* What a stage holds of a view, as runs or as the rows of a table. */
+static fn_runs gathered(const fn_backward *w, const fn_runs *g, bool columns,
+                        fn_stage *stage) {
+  if (!g->source)
+    return *g;
+  if (!columns)
+    return fn_gather_runs(w->dtype, g, false, stage);
+  const fn_table t = {.x = g->x,
+                      .rows = g->segs,
+                      .stride = g->seg_stride,
+                      .cols = g->rows,
+                      .source = g->source};
+  const fn_table staged = fn_gather_table(w->dtype, &t, stage);
+  fn_runs rows = *g;
+  rows.x = staged.x;
+  rows.seg_stride = staged.stride;
+  rows.source = NULL;
+  return rows;
+}
+
+/* A view, or a part of it, that fits the stage. */
+static void apply_staged(const fn_backward *w, const fn_view *v, size_t from,
+                         const fn_channel_block *b) {
+  fn_stage stage[2];
+  const fn_runs g = gathered(w, &v->g, v->columns, &stage[0]);
+  const fn_runs x =
+      w->statistics == FN_FIXED ? g : gathered(w, &v->x, v->columns, &stage[1]);
+  if (!v->y.sink) {
+    apply_plain(w, &g, &x, &v->y, v->columns, from, b);
+    return;
+  }
+  fn_output staged = fn_stage_output(&stage[0], &g);
+  if (v->columns)
+    staged.seg_stride = (ptrdiff_t)g.rows;
+  apply_plain(w, &g, &x, &staged, v->columns, from, b);
+  const fn_runs rows = {.x = &stage[0],
+                        .rows = v->columns ? 1 : g.rows,
+                        .row_stride = staged.row_stride,
+                        .segs = g.segs,
+                        .seg_stride = staged.seg_stride,
+                        .len = v->columns ? g.rows : g.len};
+  fn_scatter_runs(w->dtype, &rows, &v->y);
+}
+
+static void apply_runs(const fn_backward *w, const fn_view *v, size_t from,
+                       const fn_channel_block *b) {
+  const size_t run = v->g.segs * v->g.len, most = fn_stage_elements(w->dtype);
+  if (run <= most) {
+    const size_t fit = run <= BLOCK ? BLOCK / run : 1, rows = v->g.rows;
+    for (size_t r = 0; r < rows; r += fit) {
+      const fn_view some = fn_view_rows(w, v, r, rows - r < fit ? rows - r : fit);
+      apply_staged(w, &some, from + r, b);
+    }
+    return;
+  }
+  const size_t chunks = fn_run_chunks(&v->g, w->dtype);
+  for (size_t r = 0; r < v->g.rows; r++)
+    for (size_t i = 0; i < chunks; i++) {
+      size_t seg, at;
+      fn_run_chunk_begin(&v->g, w->dtype, i, &seg, &at);
+      const fn_view part = {.g = fn_run_chunk(&v->g, w->dtype, r, i),
+                            .x = fn_run_chunk(&v->x, w->dtype, r, i),
+                            .y = fn_output_at(w->dtype, &v->y, r, seg, at)};
+      apply_staged(w, &part, from + r, b);
+    }
+}
+
+static void apply_columns(const fn_backward *w, const fn_view *v, size_t from,
+                          const fn_channel_block *b) {
+  const size_t fit = fn_stage_elements(w->dtype) / 2 / v->g.rows, segs = v->g.segs;
+  for (size_t s = 0; s < segs; s += fit) {
+    const fn_view some = fn_view_segments(w, v, s, segs - s < fit ? segs - s : fit);
+    apply_staged(w, &some, from, b);
+  }
+}
+
+/* Few columns whose rows follow each other: some rows are one. */
+static bool is_foldable(const fn_view *v) {
+  const ptrdiff_t cols = (ptrdiff_t)v->g.rows;
+  return v->columns && !v->g.source && !v->y.sink && cols <= FN_FOLD_TO / 2 &&
+         v->g.seg_stride == cols && v->x.seg_stride == cols && v->y.seg_stride == cols;
+}
+
+static void apply_folded(const fn_backward *w, const fn_view *v, size_t from,
+                         const fn_channel_block *b) {
+  const size_t cols = v->g.rows, fold = fn_column_fold(cols), rows = v->g.segs / fold;
+  const fastnorm_dtype dtype = w->dtype;
+  fn_channel_block wide;
+  for (size_t i = 0; rows > 0 && i < fold * cols; i++) {
+    const size_t c = from + i % cols;
+    fn_set(dtype, &wide.a, i, fn_get(dtype, &b->a, c));
+    if (w->statistics == FN_FIXED)
+      continue;
+    fn_set(dtype, &wide.hi, i, fn_get(dtype, &b->hi, c));
+    fn_set(dtype, &wide.scale, i, fn_get(dtype, &b->scale, c));
+    fn_set(dtype, &wide.offset, i, fn_get(dtype, &b->offset, c));
+    fn_set(dtype, &wide.shift, i, fn_get(dtype, &b->shift, c));
+    fn_set(dtype, &wide.b, i, fn_get(dtype, &b->b, c));
+    fn_set(dtype, &wide.c, i, fn_get(dtype, &b->c, c));
+  }
+  if (rows > 0) {
+    fn_view folded = *v;
+    folded.g.rows = folded.x.rows = fold * cols;
+    folded.g.segs = folded.x.segs = rows;
+    folded.g.seg_stride = folded.x.seg_stride = folded.y.seg_stride =
+        (ptrdiff_t)(fold * cols);
+    apply_plain(w, &folded.g, &folded.x, &folded.y, true, 0, &wide);
+  }
+  if (rows * fold < v->g.segs) {
+    const fn_view rest = fn_view_segments(w, v, rows * fold, v->g.segs - rows * fold);
+    apply_plain(w, &rest.g, &rest.x, &rest.y, true, from, b);
+  }
+}
+
+/* Rows none of which is slow. */
+static void apply_span(const fn_backward *w, const fn_view *v, size_t from,
+                       const fn_channel_block *b) {
+  if (is_foldable(v))
+    apply_folded(w, v, from, b);
+  else if (!v->g.source && !v->y.sink)
+    apply_plain(w, &v->g, &v->x, &v->y, v->columns, from, b);
+  else if (v->columns)
+    apply_columns(w, v, from, b);
+  else
+    apply_runs(w, v, from, b);
+}
+
+void fn_view_gradient(const fn_backward *w, const fn_view *v, size_t from,
+                      const fn_channel_block *b) {
+  const size_t rows = v->g.rows;
+  for (size_t i = 0; i < rows;) {
+    size_t end = i;
+    while (end < rows && !b->is_slow[from + end])
+      end++;
+    if (end > i) {
+      const fn_view span = fn_view_rows(w, v, i, end - i);
+      apply_span(w, &span, from + i, b);
+    }
+    i = end + (end < rows);
+  }
+}

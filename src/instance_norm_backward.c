@@ -1,0 +1,32 @@
+/* instance_norm_backward.c - the gradient of instance norm.
+ * SPDX-License-Identifier: MIT */
+#include "check.h"
+#include "samples_backward.h"
+
+static fn_backward_call call_of(const fastnorm_instance_norm_backward_args *args) {
+  return (fn_backward_call){FN_NORM_BACKWARD_FIELDS(args),
+                            .refuses_one = !args->use_running_stats,
+                            .statistics = args->use_running_stats ? FN_FIXED : FN_OF_X,
+                            .channels_last = args->channels_last != 0,
+                            .by_sample = true,
+                            .groups = args->channels ? args->channels : 1};
+}
+
+fastnorm_status
+fastnorm_instance_norm_backward(const fastnorm_instance_norm_backward_args *callers) {
+  fastnorm_instance_norm_backward_args args;
+  const fastnorm_status s = fn_read_args(&args, sizeof(args), sizeof(args), callers);
+  if (s != FASTNORM_OK)
+    return s;
+  const fn_backward_call call = call_of(&args);
+  return fn_backward_run(&call);
+}
+
+size_t fastnorm_instance_norm_backward_scratch(
+    const fastnorm_instance_norm_backward_args *callers) {
+  fastnorm_instance_norm_backward_args args;
+  if (fn_read_args(&args, sizeof(args), sizeof(args), callers) != FASTNORM_OK)
+    return 0;
+  const fn_backward_call call = call_of(&args);
+  return fn_backward_scratch(&call);
+}

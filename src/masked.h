@@ -1,0 +1,134 @@
+/* masked.h - which positions take part: masks and lengths.
+ * SPDX-License-Identifier: MIT
+ *
+ * Statistics are those of a run (or table) of what takes part, packed: a source hands
+ * it to the kernels chunk by chunk, so that sums, and with them the bits, are those of
+ * the same call on packed data. Results are written span by span. */
+#ifndef FN_MASKED_H
+#define FN_MASKED_H
+
+#include "check.h"
+#include "columns.h"
+#include "fastnorm.h"
+#include "formats.h"
+#include "runs.h"
+
+/* A caller's mask, checked. Channels of `positions` each in every one of `samples`; a
+ * table [batch, channels] is one sample, but for lengths. */
+typedef struct fn_mask {
+  const unsigned char *bytes;                        /* or NULL: lengths */
+  ptrdiff_t stride, channel_stride, position_stride; /* of bytes; 0: shared */
+  const size_t *lengths;
+  size_t samples, positions, channels;
+  bool keep;
+} fn_mask;
+
+/* False if there is none. `array` is what fn_check_arrays() is to look at. */
+bool fn_mask_is_given(const fastnorm_mask *args);
+fastnorm_status fn_mask_read(const fastnorm_mask *args, size_t batch, size_t channels,
+                             size_t spatial, fn_mask *m, fn_array *array);
+
+/* One pattern for all channels. */
+static inline bool fn_mask_is_shared(const fn_mask *m) {
+  return !m->bytes || m->channel_stride == 0 || m->channels == 1;
+}
+
+/* How many of n bytes, `step` apart, are not 0. */
+size_t fn_mask_count_bytes(const unsigned char *bytes, ptrdiff_t step, size_t n);
+
+/* From byte i on: where the first one is that is 0, or is not; n if none is. */
+size_t fn_mask_find(const unsigned char *bytes, ptrdiff_t step, size_t i, size_t n,
+                    bool zero);
+
+/* Whether what takes part of a channel in a sample is one stretch, and where it is. */
+bool fn_mask_is_stretch(const fn_mask *m, size_t sample, size_t channel, size_t *first,
+                        size_t *count);
+
+/* Positions of a channel that take part: in one sample, and in all. */
+size_t fn_mask_count(const fn_mask *m, size_t sample, size_t channel);
+size_t fn_mask_count_all(const fn_mask *m, size_t channel);
+
+/* What must be known before anything is written. The counts are those of a channel, or
+ * with `by_sample` of a channel in one sample. */
+typedef struct fn_mask_survey {
+  bool all;    /* nothing is left out */
+  bool single; /* some count is 1 */
+  size_t most; /* the largest count */
+} fn_mask_survey;
+
+/* FASTNORM_ERROR_MASK if a length is above the number of positions. */
+fastnorm_status fn_mask_look(const fn_mask *m, bool by_sample, fn_mask_survey *found);
+
+/* ---- reading ---- */
+
+/* The positions of a run in order, and a place among them. Reading on from where one
+ * was costs nothing; going back begins again. */
+typedef struct fn_positions {
+  const unsigned char *bytes;
+  const size_t *lengths;
+  ptrdiff_t stride, position_stride;
+  size_t lengths_step; /* 1, or 0 where all samples have the same length */
+  size_t samples, positions;
+  size_t width;                          /* adjacent elements of x at each position */
+  ptrdiff_t x_stride, x_position_stride; /* elements */
+  size_t index, sample, position;
+} fn_positions;
+
+/* A source of what takes part; of one thread, as reading moves its place. */
+typedef struct fn_masked_source {
+  fn_source source;
+  fn_positions where;
+} fn_masked_source;
+
+/* Channel `channel`, and those that follow if they share its pattern. The samples of x
+ * are x_stride apart, its positions x_position_stride. */
+void fn_masked_begin(const fn_mask *m, const fn_formats *f, size_t channel,
+                     ptrdiff_t x_stride, ptrdiff_t x_position_stride,
+                     fn_masked_source *s);
+
+/* The same of one sample alone. */
+void fn_masked_begin_sample(const fn_mask *m, const fn_formats *f, size_t sample,
+                            size_t channel, ptrdiff_t x_position_stride,
+                            fn_masked_source *s);
+
+/* The same source, or a copy of one with a place of its own. */
+const fn_source *fn_masked_own(const fn_source *s, fn_masked_source *own);
+
+/* n elements from element i on, of `width` at each position, position 0 of sample 0 of
+ * which is at x. */
+void fn_positions_gather(fastnorm_dtype working, const fn_source *s, const void *x,
+                         size_t i, size_t n, size_t width, void *out);
+
+/* Whether the elements of a run lie one after another in x, which has the working
+ * type: then `in_place` is that run without a source. */
+bool fn_positions_adjacent(fastnorm_dtype working, const fn_runs *g, fn_runs *in_place);
+
+/* ---- writing ---- */
+
+typedef struct fn_masked_output {
+  const fn_mask *mask;
+  const fn_formats *f;
+  bool in_place;
+} fn_masked_output;
+
+/* g is one segment of all positions of a sample, of channels that share the pattern of
+ * `channel`; out begins where g does. */
+void fn_masked_apply_runs(const fn_masked_output *o, const fn_run_apply *a,
+                          const fn_runs *g, const fn_output *out, size_t sample,
+                          size_t channel);
+
+/* t is rows of a table that are positions first.. of a sample, from column `channel`
+ * on. */
+typedef struct fn_masked_rows {
+  size_t sample, first, channel;
+} fn_masked_rows;
+
+void fn_masked_apply_table(const fn_masked_output *o, const fn_kernels *k,
+                           const fn_table *t, const fn_output *out,
+                           const fn_column_stats *s, const fn_column_parameters *p,
+                           const fn_masked_rows *at);
+
+/* n elements that take no part, read at x and written at y. */
+void fn_masked_fill(const fn_masked_output *o, const void *x, void *y, size_t n);
+
+#endif

@@ -1,0 +1,268 @@
+/* masked_read.c - masks and lengths: what takes part, packed for the kernels.
+ * SPDX-License-Identifier: MIT */
+#include <string.h>
+
+#include "masked.h"
+
+/* Positions that are looked at together: do all of them take part, none or some? */
+#define BLOCK 64
+
+void fn_masked_begin(const fn_mask *m, const fn_formats *f, size_t channel,
+                     ptrdiff_t x_stride, ptrdiff_t x_position_stride,
+                     fn_masked_source *s) {
+  s->source = f->source;
+  s->source.piece = 0;
+  s->source.positions = &s->where;
+  s->where = (fn_positions){
+      .bytes = m->bytes ? m->bytes + (ptrdiff_t)channel * m->channel_stride : NULL,
+      .lengths = m->lengths,
+      .stride = m->stride,
+      .position_stride = m->position_stride,
+      .lengths_step = 1,
+      .samples = m->samples,
+      .positions = m->positions,
+      .width = 1,
+      .x_stride = x_stride,
+      .x_position_stride = x_position_stride};
+}
+
+void fn_masked_begin_sample(const fn_mask *m, const fn_formats *f, size_t sample,
+                            size_t channel, ptrdiff_t x_position_stride,
+                            fn_masked_source *s) {
+  fn_masked_begin(m, f, channel, 0, x_position_stride, s);
+  if (m->bytes)
+    s->where.bytes += (ptrdiff_t)sample * m->stride;
+  else
+    s->where.lengths += sample;
+  s->where.samples = 1;
+}
+
+const fn_source *fn_masked_own(const fn_source *s, fn_masked_source *own) {
+  if (!s || !s->positions)
+    return s;
+  own->source = *s;
+  own->where = *s->positions;
+  own->source.positions = &own->where;
+  return &own->source;
+}
+
+static const unsigned char *bytes_at(const fn_positions *p) {
+  return p->bytes + (ptrdiff_t)p->sample * p->stride +
+         (ptrdiff_t)p->position * p->position_stride;
+}
+
+/* Positions from here on that a sample still takes part with, by its length. */
+static size_t left_of_length(const fn_positions *p) {
+  const size_t length = p->lengths[p->sample * p->lengths_step];
+  return length > p->position ? length - p->position : 0;
+}
+
+static size_t smaller(size_t a, size_t b) {
+  return a < b ? a : b;
+}
+
+static void skip(fn_positions *p, size_t positions, size_t taking_part) {
+  p->position += positions;
+  p->index += taking_part;
+  if (p->position == p->positions)
+    p->position = 0, p->sample++;
+}
+
+/* To where position number q of those that take part is the next one. */
+static void seek(fn_positions *p, size_t q) {
+  if (q < p->index)
+    p->index = p->sample = p->position = 0;
+  while (p->index < q) {
+    const size_t left = p->positions - p->position, wanted = q - p->index;
+    if (!p->bytes) {
+      const size_t n = left_of_length(p);
+      skip(p, n <= wanted ? left : wanted, smaller(n, wanted));
+      continue;
+    }
+    size_t block = smaller(left, 16 * BLOCK), n;
+    while ((n = fn_mask_count_bytes(bytes_at(p), p->position_stride, block)) > wanted)
+      block = (block + 1) / 2;
+    skip(p, block, n);
+  }
+}
+
+/* n elements of x, `step` bytes apart, side by side. */
+#define LINE(bytes)                                                                    \
+  case bytes:                                                                          \
+    for (size_t k = 0; k < n; k++, x += step)                                          \
+      memcpy(line + k * (bytes), x, bytes);                                            \
+    break
+
+static void read_line(const char *x, ptrdiff_t step, size_t size, size_t n,
+                      unsigned char *line) {
+  switch (size) { /* so that each copy is one instruction */
+    LINE(1);
+    LINE(2);
+    LINE(4);
+    LINE(8);
+  }
+}
+#undef LINE
+
+/* The same of elements `step` apart, in the working type. */
+static void gather_line(fastnorm_dtype working, const fn_source *s, const void *x,
+                        ptrdiff_t step, size_t n, void *out) {
+  const size_t size = s->element;
+  if (step != 1 && n > 1) {
+    unsigned char line[BLOCK * 8];
+    for (size_t i = 0; i < n; i += BLOCK) {
+      const size_t some = smaller(n - i, BLOCK);
+      const ptrdiff_t bytes = step * (ptrdiff_t)size;
+      read_line((const char *)x + (ptrdiff_t)i * bytes, bytes, size, some, line);
+      gather_line(working, s, line, 1, some, fn_element(working, out, (ptrdiff_t)i));
+    }
+  } else if (s->gather.dtype == working) {
+    memcpy(out, x, n * size);
+  } else {
+    s->kernels->gather(&s->gather, x, n, out);
+  }
+}
+
+static const void *x_at(const fn_source *s, const void *x) {
+  const fn_positions *p = s->positions;
+  const ptrdiff_t i = (ptrdiff_t)p->sample * p->x_stride +
+                      (ptrdiff_t)p->position * p->x_position_stride;
+  return (const char *)x + i * (ptrdiff_t)s->element;
+}
+
+/* From here on: how many of at most `most` positions, one after another in one sample,
+ * take part; blocks in which none does are passed over. 0: of the next *some only some
+ * do. */
+static size_t whole(fn_positions *p, size_t most, size_t *some) {
+  for (;;) {
+    const size_t left = p->positions - p->position;
+    if (!p->bytes) {
+      const size_t n = left_of_length(p);
+      if (n > 0)
+        return smaller(n, most);
+      skip(p, left, 0);
+      continue;
+    }
+    const unsigned char *bytes = bytes_at(p);
+    size_t n = 0;
+    while (n < left && n < most) {
+      *some = smaller(left - n, BLOCK);
+      const size_t count = fn_mask_count_bytes(
+          bytes + (ptrdiff_t)n * p->position_stride, p->position_stride, *some);
+      if (count == 0 && n == 0)
+        break;
+      if (count < *some)
+        return n;
+      n += *some;
+    }
+    if (n > 0)
+      return smaller(n, most);
+    skip(p, *some, 0);
+  }
+}
+
+/* Those of the next `block` positions that take part, up to n elements. */
+#define PACK(T)                                                                        \
+  static size_t pack_##T(const unsigned char *bytes, ptrdiff_t step, size_t block,     \
+                         const T *v, size_t n, size_t *read, T *out) {                 \
+    size_t i = 0, k = 0;                                                               \
+    for (; i < block && k < n; i++) {                                                  \
+      out[k] = v[i];                                                                   \
+      k += bytes[(ptrdiff_t)i * step] != 0;                                            \
+    }                                                                                  \
+    *read = i;                                                                         \
+    return k;                                                                          \
+  }
+PACK(float)
+PACK(double)
+#undef PACK
+
+static size_t gather_some(fastnorm_dtype working, const fn_source *s, const void *x,
+                          size_t block, size_t n, void *out) {
+  fn_positions *p = s->positions;
+  double room[BLOCK];
+  size_t read, k;
+  const void *v = x_at(s, x);
+  if (s->gather.dtype != working || p->x_position_stride != 1) {
+    gather_line(working, s, v, p->x_position_stride, block, room);
+    v = room;
+  }
+  const unsigned char *bytes = bytes_at(p);
+  if (working == FASTNORM_FLOAT32)
+    k = pack_float(bytes, p->position_stride, block, v, n, &read, out);
+  else
+    k = pack_double(bytes, p->position_stride, block, v, n, &read, out);
+  skip(p, read, k);
+  return k;
+}
+
+/* The same of `width` elements at each position; the first `lane` are not wanted. */
+static size_t gather_wide(fastnorm_dtype working, const fn_source *s, const void *x,
+                          size_t width, size_t lane, size_t n, void *out) {
+  fn_positions *p = s->positions;
+  size_t some, done = 0;
+  size_t found = whole(p, (lane + n + width - 1) / width, &some);
+  if (found == 0) { /* a block of both: its first stretch */
+    const ptrdiff_t step = p->position_stride;
+    const unsigned char *bytes = bytes_at(p);
+    size_t gap = 0;
+    while (bytes[(ptrdiff_t)gap * step] == 0)
+      gap++;
+    while (gap + found < some && bytes[(ptrdiff_t)(gap + found) * step] != 0)
+      found++;
+    skip(p, gap, 0);
+  }
+  if (p->x_position_stride == (ptrdiff_t)width) {
+    const char *from = (const char *)x_at(s, x) + lane * s->element;
+    done = smaller(found * width - lane, n);
+    gather_line(working, s, from, 1, done, out);
+  } else {
+    for (size_t k = 0, at = lane; k < found && done < n; k++, at = 0) {
+      const ptrdiff_t i = (ptrdiff_t)k * p->x_position_stride + (ptrdiff_t)at;
+      const size_t take = smaller(width - at, n - done);
+      gather_line(working, s, (const char *)x_at(s, x) + i * (ptrdiff_t)s->element, 1,
+                  take, fn_element(working, out, (ptrdiff_t)done));
+      done += take;
+    }
+  }
+  const size_t passed = (lane + done) / width;
+  if (passed > 0)
+    skip(p, passed, passed);
+  return done;
+}
+
+void fn_positions_gather(fastnorm_dtype working, const fn_source *s, const void *x,
+                         size_t i, size_t n, size_t width, void *out) {
+  fn_positions *p = s->positions;
+  seek(p, i / width);
+  while (n > 0) {
+    size_t some, k;
+    if (width > 1) {
+      k = gather_wide(working, s, x, width, i % width, n, out);
+    } else if ((k = whole(p, n, &some)) > 0) {
+      gather_line(working, s, x_at(s, x), p->x_position_stride, k, out);
+      skip(p, k, k);
+    } else {
+      k = gather_some(working, s, x, some, n, out);
+    }
+    out = fn_element(working, out, (ptrdiff_t)k);
+    i += k;
+    n -= k;
+  }
+}
+
+bool fn_positions_adjacent(fastnorm_dtype working, const fn_runs *g,
+                           fn_runs *in_place) {
+  const fn_source *s = g->source;
+  fn_positions *p = s->positions;
+  size_t some;
+  if (s->gather.dtype != working || p->width > 1 || p->x_position_stride != 1 ||
+      g->rows > 1 || g->len < BLOCK)
+    return false;
+  seek(p, g->at);
+  if (whole(p, g->len, &some) < g->len)
+    return false;
+  const char *begin = (const char *)g->x - (ptrdiff_t)(g->at * s->element);
+  *in_place = (fn_runs){.x = x_at(s, begin), .rows = 1, .segs = 1, .len = g->len};
+  return true;
+}

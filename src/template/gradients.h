@@ -1,0 +1,206 @@
+/* template/gradients.h - from sums of products to gradients; on products.h.
+ * SPDX-License-Identifier: MIT */
+
+/* ---- from sums to factors, in double ---- */
+
+/* What d was shifted by too little comes back with c: constant gradients, whose d is 0,
+ * give exact zeros. */
+static bool FN_KERNEL(factors)(size_t n, double count, const double *slope,
+                               const double *sum_d, const double *sum_dt,
+                               const double *sum_x, const void *scale, void *offset,
+                               void *shift, void *a, void *b, void *c) {
+  const f64_vec number = f64_splat(count), zero = f64_splat(0.0);
+  const f64_vec most = f64_splat(V(PRODUCTS_MAX));
+  const f64_vec least = f64_splat(count * V(PRODUCTS_MIN));
+  bool good = true;
+  for (size_t i = 0; i < n; i += 16) {
+    const size_t lanes = n - i < 16 ? n - i : 16;
+    const f64_vec rstd = FN_KERNEL(parameter)((const T *)scale + i, lanes);
+    const f64_vec dt = f64_load_partial_or(sum_dt + i, lanes, number);
+    f64_vec q = dt;
+    if (shift) {
+      const f64_vec x = f64_load_partial_or(sum_x + i, lanes, zero);
+      const f64_vec d = f64_load_partial_or(sum_d + i, lanes, zero);
+      const f64_vec off = FN_KERNEL(parameter)((const T *)offset + i, lanes);
+      const f64_vec s = FN_KERNEL(parameter)((const T *)shift + i, lanes);
+      const f64_vec t = f64_fma(rstd, f64_div(x, number), off);
+      const f64_vec m = f64_div(d, number), z = f64_add(s, m), part = f64_sub(z, s);
+      const f64_vec error = f64_add(f64_sub(s, f64_sub(z, part)), f64_sub(m, part));
+      const f64_vec rounded = V(round)(z), rest = f64_add(f64_sub(z, rounded), error);
+      q = f64_fnma(d, t, dt);
+      V(store_narrow)((T *)offset + i, f64_sub(off, t));
+      V(store_narrow)((T *)shift + i, rounded);
+      V(store_narrow)((T *)c + i, f64_mul(f64_sub(zero, rest), rstd));
+      good &= f64_all_le(f64_abs(d), most);
+      good &= f64_all_le(f64_abs(x), most);
+    } else {
+      V(store_narrow)((T *)c + i, zero);
+    }
+    const f64_vec by = f64_mul(f64_load_partial_or(slope + i, lanes, zero), q);
+    const f64_vec along = f64_mul(f64_sub(zero, rstd), by);
+    V(store_narrow)((T *)a + i, rstd);
+    V(store_narrow)((T *)b + i, along);
+    good &= f64_all_le(f64_abs(dt), most);
+    good &= f64_all_le(least, f64_abs(dt));
+    good &= f64_all_le(f64_abs(along), most);
+  }
+  return good;
+}
+
+/* ---- gradients ---- */
+
+/* y = t * b + (d * a + c) at y, from n elements. */
+FN_WORD void FN_KERNEL(gradient_piece)(const T *g, const T *x, vec weight, T *y,
+                                       size_t n, const terms *f, vec a, vec b, vec c,
+                                       bool centered, bool weighted, bool stream) {
+  const vec zero = V(splat)((T)0);
+  const vec gi = n == FN_VEC ? V(load)(g) : V(load_partial_or)(g, n, zero);
+  const vec xi = n == FN_VEC ? V(load)(x) : V(load_partial_or)(x, n, zero);
+  const vec d = FN_KERNEL(difference)(gi, weight, f->minus_shift, weighted);
+  const vec t = FN_KERNEL(normalized)(xi, f->hi, f->scale, f->offset, centered);
+  const vec v = V(fma)(t, b, V(fma)(d, a, c));
+  if (n != FN_VEC)
+    V(store_partial)(y, n, v);
+  else if (stream)
+    V(stream)(y, v);
+  else
+    V(store)(y, v);
+}
+
+FN_WORD void FN_KERNEL(gradient_of_segment)(const T *g, const T *x, const T *weight,
+                                            T *y, size_t len, const terms *f, vec a,
+                                            vec b, vec c, const T *ahead_g,
+                                            const T *ahead_x, bool centered,
+                                            bool weighted, bool stream) {
+  const vec one = V(splat)((T)1);
+  size_t i = FN_KERNEL(peel)(y, len);
+  if (i > 0)
+    FN_KERNEL(gradient_piece)
+  (g, x, weighted ? V(load_partial_or)(weight, i, one) : one, y, i, f, a, b, c,
+   centered, weighted, false);
+  for (; i + FN_VEC <= len; i += FN_VEC) {
+    if (ahead_g) {
+      FN_PREFETCH_VEC(ahead_g + i);
+      FN_PREFETCH_VEC(ahead_x + i);
+    }
+    FN_KERNEL(gradient_piece)
+    (g + i, x + i, weighted ? V(load)(weight + i) : one, y + i, FN_VEC, f, a, b, c,
+     centered, weighted, stream);
+  }
+  if (i < len)
+    FN_KERNEL(gradient_piece)
+  (g + i, x + i, weighted ? V(load_partial_or)(weight + i, len - i, one) : one, y + i,
+   len - i, f, a, b, c, centered, weighted, false);
+}
+
+/* Segment by segment: those of adjacent runs follow each other in memory. */
+FN_WORD void FN_KERNEL(gradient_of_runs)(const fn_pairs *p, const fn_gradient *o,
+                                         bool centered, bool weighted) {
+  const size_t len = p->len;
+  for (size_t seg = 0; seg < p->segs; seg++) {
+    const ptrdiff_t of_g = (ptrdiff_t)seg * p->g_seg_stride;
+    const ptrdiff_t of_x = (ptrdiff_t)seg * p->x_seg_stride;
+    const T *g = (const T *)p->g + of_g, *x = (const T *)p->x + of_x;
+    const T *ahead_g = o->ahead_g ? (const T *)o->ahead_g + of_g : NULL;
+    const T *ahead_x = o->ahead_g ? (const T *)o->ahead_x + of_x : NULL;
+    T *y = (T *)o->y + (ptrdiff_t)seg * o->seg_stride;
+    for (size_t r = 0; r < p->rows; r++) {
+      const terms f = FN_KERNEL(terms_of_run)(p, r, centered);
+      const vec a = V(splat)(((const T *)o->a)[r]), b = V(splat)(((const T *)o->b)[r]);
+      const vec c = V(splat)(((const T *)o->c)[r]);
+      /* peel() aligns long spans alone */
+      if (o->stream && len >= 4 * FN_VEC)
+        FN_KERNEL(gradient_of_segment)
+      (g, x, (const T *)p->weight, y, len, &f, a, b, c, ahead_g, ahead_x, centered,
+       weighted, true);
+      else FN_KERNEL(gradient_of_segment)(g, x, (const T *)p->weight, y, len, &f, a, b,
+                                          c, ahead_g, ahead_x, centered, weighted,
+                                          false);
+      g += p->g_row_stride;
+      x += p->x_row_stride;
+      if (ahead_g) {
+        ahead_g += p->g_row_stride;
+        ahead_x += p->x_row_stride;
+      }
+      y += o->row_stride;
+    }
+  }
+  if (o->stream)
+    stream_end();
+}
+
+static void FN_KERNEL(gradient_runs)(const fn_pairs *p, const fn_gradient *o){
+#define CASE(centered, weighted) FN_KERNEL(gradient_of_runs)(p, o, centered, weighted)
+    FN_PAIR_CASES
+
+#undef CASE
+}
+
+/* n numbers, one per column. */
+FN_WORD vec FN_KERNEL(per_column)(const void *numbers, size_t c, size_t n) {
+  const T *p = (const T *)numbers + c;
+  return n == FN_VEC ? V(load)(p) : V(load_partial_or)(p, n, V(splat)((T)0));
+}
+
+/* Some rows from r on in step: they share the loads of what is per column. */
+FN_WORD void FN_KERNEL(gradient_of_rows)(const fn_pairs *p, const fn_gradient *o,
+                                         size_t r, size_t c, size_t n, bool centered,
+                                         bool weighted, bool stream, int rows) {
+  const vec zero = V(splat)((T)0);
+  const terms f = {
+      centered ? FN_KERNEL(per_column)(p->hi, c, n) : zero,
+      FN_KERNEL(per_column)(p->scale, c, n),
+      centered && p->offset ? FN_KERNEL(per_column)(p->offset, c, n) : zero,
+      p->shift ? V(sub)(zero, FN_KERNEL(per_column)(p->shift, c, n)) : zero};
+  const vec a = FN_KERNEL(per_column)(o->a, c, n),
+            b = FN_KERNEL(per_column)(o->b, c, n);
+  const vec d = FN_KERNEL(per_column)(o->c, c, n);
+  FN_UNROLL
+  for (int k = 0; k < rows; k++) {
+    const ptrdiff_t row = (ptrdiff_t)r + k;
+    FN_KERNEL(gradient_piece)
+    ((const T *)p->g + row * p->g_row_stride + c,
+     (const T *)p->x + row * p->x_row_stride + c,
+     V(splat)(weighted && p->weight ? ((const T *)p->weight)[row] : (T)1),
+     (T *)o->y + row * o->row_stride + c, n, &f, a, b, d, centered, weighted, stream);
+  }
+}
+
+FN_WORD void FN_KERNEL(gradient_of_bundle)(const fn_pairs *p, const fn_gradient *o,
+                                           size_t r, bool centered, bool weighted,
+                                           int rows) {
+  const size_t len = p->len;
+  size_t c = FN_KERNEL(peel)((const T *)o->y + (ptrdiff_t)r * o->row_stride, len);
+  if (c > 0)
+    FN_KERNEL(gradient_of_rows)(p, o, r, 0, c, centered, weighted, false, rows);
+  if (o->stream && len >= 4 * FN_VEC)
+    for (; c + FN_VEC <= len; c += FN_VEC)
+      FN_KERNEL(gradient_of_rows)(p, o, r, c, FN_VEC, centered, weighted, true, rows);
+  for (; c + FN_VEC <= len; c += FN_VEC)
+    FN_KERNEL(gradient_of_rows)(p, o, r, c, FN_VEC, centered, weighted, false, rows);
+  if (c < len)
+    FN_KERNEL(gradient_of_rows)(p, o, r, c, len - c, centered, weighted, false, rows);
+}
+
+FN_WORD void FN_KERNEL(gradient_of_columns)(const fn_pairs *p, const fn_gradient *o,
+                                            bool centered, bool weighted) {
+  size_t r = 0;
+  if (o->row_stride * (ptrdiff_t)sizeof(T) % 64 == 0) /* else their lines begin apart */
+    for (; r + 4 <= p->rows; r += 4)
+      FN_KERNEL(gradient_of_bundle)(p, o, r, centered, weighted, 4);
+  for (; r < p->rows; r++)
+    FN_KERNEL(gradient_of_bundle)(p, o, r, centered, weighted, 1);
+  if (o->stream)
+    stream_end();
+}
+
+/* Without a weight it is one: the product is exact, and an instance less is worth it. */
+static void FN_KERNEL(gradient_columns)(const fn_pairs *p, const fn_gradient *o) {
+  if (p->hi)
+    FN_KERNEL(gradient_of_columns)(p, o, true, true);
+  else
+    FN_KERNEL(gradient_of_columns)(p, o, false, true);
+}
+
+#undef FN_PAIR_CASES
+#undef terms
