@@ -4,7 +4,7 @@
 #
 # tests/c/run.sh [--quick] [--only "bits ..."] [--build DIR] [COMPILER [FLAGS...]]
 #
-# --build DIR builds there, keeps what it built, and runs nothing.
+# --build DIR builds there and keeps what it built; --build-only runs nothing.
 # RUN is put before each program, for instance "qemu-aarch64 -L /usr/aarch64-linux-gnu".
 # Flags come after -O3, so that -O1 -fsanitize=... works.
 # Ends with "N passed, N failed".
@@ -13,8 +13,12 @@ set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 quick=()
 build=
+build_only=
 only=(args fields threads fork guard bits layout special accuracy formats denormals
-  image image_args elements activations)
+  image image_args elements activations renorm masks mask_args
+  running_moments gradients gradients_args gradients_bits
+  gradients_kernels
+  channel_gradients channel_gradients_bits channel_gradients_args)
 while [[ ${1-} == --* ]]; do
   case $1 in
     --quick) quick=(--quick) ;;
@@ -26,6 +30,7 @@ while [[ ${1-} == --* ]]; do
       build=$2
       shift
       ;;
+    --build-only) build_only=yes ;;
     *)
       echo "run.sh: unknown option $1" >&2
       exit 2
@@ -73,7 +78,7 @@ for name in "${only[@]}"; do
   "$compiler" "${flags[@]}" "$build/test_$name.to" "$build"/*.o -o "$build/test_$name" \
     -lpthread -lm
 done
-[[ -n $keep ]] && exit 0
+[[ -n $build_only ]] && exit 0
 
 # run_one NAME: its output and "CODE SECONDS" into files.
 run_one() {
