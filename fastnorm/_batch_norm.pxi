@@ -36,29 +36,44 @@ cdef tuple find_running(
     )
 
 
-cdef double as_momentum(object momentum, object batches, uint64_t *tracked) except? -2:
+cdef double as_momentum(
+    str fn, object momentum, object batches, uint64_t *tracked
+) except? -2:
     """The C API's momentum, 0.0 for no update at all; *tracked if it is cumulative."""
     tracked[0] = 0
     if momentum is not None:
         if batches is not None:
             raise ValueError(
-                "batch_norm: num_batches_tracked is only used with momentum=None"
+                f"{fn}: num_batches_tracked is only used with momentum=None"
             )
-        value = as_number("batch_norm", "momentum", momentum)
+        value = as_number(fn, "momentum", momentum)
         if not 0.0 <= value <= 1.0:
             raise ValueError(
-                f"batch_norm: momentum is {value}, "
-                "a number from 0 to 1 or None is needed"
+                f"{fn}: momentum is {value}, a number from 0 to 1 or None is needed"
             )
         return value
     if batches is not None:
-        batches = as_index("batch_norm", "num_batches_tracked", batches)
+        batches = as_index(fn, "num_batches_tracked", batches)
         if not 0 <= batches < UINT64_MAX:
             raise ValueError(
-                f"batch_norm: num_batches_tracked is {batches}, at least 0 is needed"
+                f"{fn}: num_batches_tracked is {batches}, at least 0 is needed"
             )
         tracked[0] = batches
     return c.FASTNORM_MOMENTUM_CUMULATIVE
+
+
+cdef int refuse_untrainable(
+    str fn, ndarray x, int channel, bint cumulative, object batches
+) except -1:
+    cdef cnp.npy_intp channels = cnp.PyArray_DIM(x, channel)
+    if channels > 0 and cnp.PyArray_SIZE(x) == channels:
+        raise ValueError(
+            f"{fn}: expected more than 1 value per channel when training, "
+            f"input has shape {np.shape(x)}"
+        )
+    if cumulative and batches is None:
+        raise ValueError(f"{fn}: momentum=None needs num_batches_tracked")
+    return 0
 
 
 def batch_norm(
@@ -84,6 +99,9 @@ def batch_norm(
     out_scale=None,
     out_zero_point=None,
     flush_denormals=False,
+    mask=None,
+    lengths=None,
+    masked="zero",
 ):
     """Batch normalization: each channel by statistics over all other axes.
 
@@ -141,6 +159,16 @@ def batch_norm(
         point.
     flush_denormals : bool, default False
         Count subnormal numbers as zero, which is faster where there are many.
+    mask : array_like of bool, optional
+        Broadcastable to input's shape: what is False takes no part, whatever it holds,
+        NaN and Inf too: it is in no statistics, nor in the count of values that they
+        are of.
+    lengths : array_like of int, shape (N,), optional
+        In place of `mask`: of sample n (the first axis that is not the channels) the
+        first ``lengths[n]`` positions along the next axis take part.
+    masked : {"zero", "keep"}, default "zero"
+        What stands in the result where nothing takes part: zero, also after `post_add`
+        and `activation` (the zero point of int8 and uint8), or input's own value.
 
     Returns
     -------
@@ -202,9 +230,10 @@ def batch_norm(
     cdef ndarray w, b, m, v, mean = None, rstd = None
     cdef bint empty = cnp.PyArray_SIZE(x) == 0
     begin_channels(&call, BATCH, "batch_norm", x, channel, eps, num_threads)
+    masking = read_masking("batch_norm", mask, lengths, masked, x, channel)
     call.norm.training = bool(training)
     call.norm.momentum = as_momentum(
-        momentum, num_batches_tracked, &call.norm.num_batches_tracked
+        "batch_norm", momentum, num_batches_tracked, &call.norm.num_batches_tracked
     )
     w = channel_parameter("batch_norm", "weight", weight, x, channel)
     b = channel_parameter("batch_norm", "bias", bias, x, channel)
@@ -217,14 +246,11 @@ def batch_norm(
                 "batch_norm: running_mean and running_var are None, "
                 "which needs training=True"
             )
-    elif extent[0] > 0 and cnp.PyArray_SIZE(x) == extent[0]:
-        raise ValueError(
-            "batch_norm: expected more than 1 value per channel when training, "
-            f"input has shape {np.shape(x)}"
+    else:
+        refuse_untrainable(
+            "batch_norm", x, channel, m is not None and momentum is None,
+            num_batches_tracked,
         )
-    elif m is not None:
-        if momentum is None and num_batches_tracked is None:
-            raise ValueError("batch_norm: momentum=None needs num_batches_tracked")
         if call.norm.momentum == 0.0:
             m = v = None
     if return_stats:
@@ -236,12 +262,12 @@ def batch_norm(
         &call, "batch_norm", x, channel, out,
         channel_extras(
             post_add, activation, out_dtype, in_scale, in_zero_point, out_scale,
-            out_zero_point, flush_denormals,
+            out_zero_point, flush_denormals, masking,
         ),
         (
             ("input", input), ("weight", weight), ("bias", bias),
             ("running_mean", running_mean), ("running_var", running_var),
-            ("post_add", post_add),
+            ("post_add", post_add), ("mask", mask),
         ),
         w, b, m, v,
     )

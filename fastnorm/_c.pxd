@@ -1,6 +1,6 @@
 # _c.pxd - the C API of fastnorm.h as Cython sees it; private to _core.pyx.
 # SPDX-License-Identifier: MIT
-from libc.stdint cimport int32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint64_t
 
 
 cdef extern from "fastnorm.h" nogil:
@@ -27,6 +27,11 @@ cdef extern from "fastnorm.h" nogil:
         FASTNORM_ERROR_GROUPS
         FASTNORM_ERROR_COMBINATION
         FASTNORM_ERROR_IMAGE
+        FASTNORM_ERROR_LIMITS
+        FASTNORM_ERROR_NAN
+        FASTNORM_ERROR_WEIGHT
+        FASTNORM_ERROR_SCRATCH
+        FASTNORM_ERROR_MASK
 
     const char *fastnorm_strerror(fastnorm_status status)
 
@@ -71,6 +76,19 @@ cdef extern from "fastnorm.h" nogil:
         double alpha
         double beta
 
+    ctypedef enum fastnorm_masked:
+        FASTNORM_MASKED_ZERO
+        FASTNORM_MASKED_KEEP
+
+    ctypedef struct fastnorm_mask:
+        const unsigned char *mask
+        Py_ssize_t stride
+        Py_ssize_t channel_stride
+        Py_ssize_t spatial_stride
+        const size_t *lengths
+        size_t positions
+        fastnorm_masked masked
+
     const char *fastnorm_isa()
     const char *fastnorm_isa_name(size_t index)
     fastnorm_status fastnorm_set_isa(const char *name)
@@ -114,6 +132,8 @@ cdef extern from "fastnorm.h" nogil:
         float *y_scale
         const void *stored_mean
         const void *stored_var
+        const size_t *lengths
+        fastnorm_masked masked
 
     fastnorm_status fastnorm_layer_norm(const fastnorm_layer_norm_args *args)
 
@@ -193,9 +213,67 @@ cdef extern from "fastnorm.h" nogil:
         fastnorm_exec exec_ "exec"
         fastnorm_format format
         fastnorm_epilogue epilogue
+        fastnorm_mask mask
 
     fastnorm_status fastnorm_batch_norm(const fastnorm_batch_norm_args *args)
     size_t fastnorm_batch_norm_scratch(const fastnorm_batch_norm_args *args)
+
+    const double FASTNORM_D_MAX_ZERO
+
+    ctypedef struct fastnorm_batch_renorm_args:
+        size_t size
+        fastnorm_dtype dtype
+        const void *x
+        void *y
+        const void *weight
+        const void *bias
+        void *running_mean
+        void *running_var
+        void *mean
+        void *rstd
+        void *r
+        void *d
+        size_t batch
+        size_t channels
+        size_t spatial
+        Py_ssize_t x_stride
+        Py_ssize_t y_stride
+        Py_ssize_t x_channel_stride
+        Py_ssize_t y_channel_stride
+        int training
+        double momentum
+        uint64_t num_batches_tracked
+        double eps
+        double r_max
+        double d_max
+        void *scratch
+        size_t scratch_size
+        fastnorm_exec exec_ "exec"
+        fastnorm_format format
+        fastnorm_epilogue epilogue
+
+    fastnorm_status fastnorm_batch_renorm(const fastnorm_batch_renorm_args *args)
+
+    ctypedef struct fastnorm_weight_norm_args:
+        size_t size
+        fastnorm_dtype dtype
+        const void *x
+        void *y
+        const void *g
+        void *norm
+        size_t batch
+        size_t channels
+        size_t spatial
+        Py_ssize_t x_stride
+        Py_ssize_t y_stride
+        Py_ssize_t x_channel_stride
+        Py_ssize_t y_channel_stride
+        void *scratch
+        size_t scratch_size
+        fastnorm_exec exec_ "exec"
+        fastnorm_format format
+
+    fastnorm_status fastnorm_weight_norm(const fastnorm_weight_norm_args *args)
 
     ctypedef struct fastnorm_group_norm_args:
         size_t size
@@ -221,6 +299,7 @@ cdef extern from "fastnorm.h" nogil:
         fastnorm_epilogue epilogue
         const void *stored_mean
         const void *stored_var
+        fastnorm_mask mask
 
     fastnorm_status fastnorm_group_norm(const fastnorm_group_norm_args *args)
 
@@ -249,8 +328,258 @@ cdef extern from "fastnorm.h" nogil:
         fastnorm_exec exec_ "exec"
         fastnorm_format format
         fastnorm_epilogue epilogue
+        fastnorm_mask mask
 
     fastnorm_status fastnorm_instance_norm(const fastnorm_instance_norm_args *args)
+
+    ctypedef struct fastnorm_layer_norm_backward_args:
+        size_t size
+        fastnorm_dtype dtype
+        const void *grad_y
+        const void *x
+        void *grad_x
+        const void *weight
+        void *grad_weight
+        void *grad_bias
+        const void *mean
+        const void *rstd
+        size_t rows
+        size_t cols
+        size_t inner
+        Py_ssize_t grad_y_stride
+        Py_ssize_t x_stride
+        Py_ssize_t grad_x_stride
+        double eps
+        void *scratch
+        size_t scratch_size
+        fastnorm_exec exec_ "exec"
+        fastnorm_format format
+
+    fastnorm_status fastnorm_layer_norm_backward(
+        const fastnorm_layer_norm_backward_args *args
+    )
+    size_t fastnorm_layer_norm_backward_scratch(
+        const fastnorm_layer_norm_backward_args *args
+    )
+
+    ctypedef struct fastnorm_rms_norm_backward_args:
+        size_t size
+        fastnorm_dtype dtype
+        const void *grad_y
+        const void *x
+        void *grad_x
+        const void *weight
+        void *grad_weight
+        const void *rstd
+        size_t rows
+        size_t cols
+        size_t inner
+        Py_ssize_t grad_y_stride
+        Py_ssize_t x_stride
+        Py_ssize_t grad_x_stride
+        double eps
+        void *scratch
+        size_t scratch_size
+        fastnorm_exec exec_ "exec"
+        fastnorm_format format
+        fastnorm_rms_mode mode
+
+    fastnorm_status fastnorm_rms_norm_backward(
+        const fastnorm_rms_norm_backward_args *args
+    )
+    size_t fastnorm_rms_norm_backward_scratch(
+        const fastnorm_rms_norm_backward_args *args
+    )
+
+    ctypedef struct fastnorm_l2_norm_backward_args:
+        size_t size
+        fastnorm_dtype dtype
+        const void *grad_y
+        const void *x
+        void *grad_x
+        size_t rows
+        size_t cols
+        size_t inner
+        Py_ssize_t grad_y_stride
+        Py_ssize_t x_stride
+        Py_ssize_t grad_x_stride
+        double eps
+        fastnorm_exec exec_ "exec"
+        fastnorm_format format
+
+    fastnorm_status fastnorm_l2_norm_backward(
+        const fastnorm_l2_norm_backward_args *args
+    )
+
+    ctypedef struct fastnorm_batch_norm_backward_args:
+        size_t size
+        fastnorm_dtype dtype
+        const void *grad_y
+        const void *x
+        void *grad_x
+        const void *weight
+        void *grad_weight
+        void *grad_bias
+        const void *mean
+        const void *rstd
+        size_t batch
+        size_t channels
+        size_t spatial
+        Py_ssize_t grad_y_stride
+        Py_ssize_t x_stride
+        Py_ssize_t grad_x_stride
+        Py_ssize_t grad_y_channel_stride
+        Py_ssize_t x_channel_stride
+        Py_ssize_t grad_x_channel_stride
+        int training
+        double eps
+        void *scratch
+        size_t scratch_size
+        fastnorm_exec exec_ "exec"
+        fastnorm_format format
+
+    fastnorm_status fastnorm_batch_norm_backward(
+        const fastnorm_batch_norm_backward_args *args
+    )
+    size_t fastnorm_batch_norm_backward_scratch(
+        const fastnorm_batch_norm_backward_args *args
+    )
+
+    ctypedef struct fastnorm_batch_renorm_backward_args:
+        size_t size
+        fastnorm_dtype dtype
+        const void *grad_y
+        const void *x
+        void *grad_x
+        const void *weight
+        void *grad_weight
+        void *grad_bias
+        const void *mean
+        const void *rstd
+        const void *r
+        const void *d
+        size_t batch
+        size_t channels
+        size_t spatial
+        Py_ssize_t grad_y_stride
+        Py_ssize_t x_stride
+        Py_ssize_t grad_x_stride
+        Py_ssize_t grad_y_channel_stride
+        Py_ssize_t x_channel_stride
+        Py_ssize_t grad_x_channel_stride
+        int training
+        double eps
+        void *scratch
+        size_t scratch_size
+        fastnorm_exec exec_ "exec"
+        fastnorm_format format
+
+    fastnorm_status fastnorm_batch_renorm_backward(
+        const fastnorm_batch_renorm_backward_args *args
+    )
+    size_t fastnorm_batch_renorm_backward_scratch(
+        const fastnorm_batch_renorm_backward_args *args
+    )
+
+    ctypedef struct fastnorm_group_norm_backward_args:
+        size_t size
+        fastnorm_dtype dtype
+        const void *grad_y
+        const void *x
+        void *grad_x
+        const void *weight
+        void *grad_weight
+        void *grad_bias
+        const void *mean
+        const void *rstd
+        size_t batch
+        size_t channels
+        size_t spatial
+        size_t groups
+        int channels_last
+        Py_ssize_t grad_y_stride
+        Py_ssize_t x_stride
+        Py_ssize_t grad_x_stride
+        Py_ssize_t grad_y_channel_stride
+        Py_ssize_t x_channel_stride
+        Py_ssize_t grad_x_channel_stride
+        double eps
+        void *scratch
+        size_t scratch_size
+        fastnorm_exec exec_ "exec"
+        fastnorm_format format
+
+    fastnorm_status fastnorm_group_norm_backward(
+        const fastnorm_group_norm_backward_args *args
+    )
+    size_t fastnorm_group_norm_backward_scratch(
+        const fastnorm_group_norm_backward_args *args
+    )
+
+    ctypedef struct fastnorm_instance_norm_backward_args:
+        size_t size
+        fastnorm_dtype dtype
+        const void *grad_y
+        const void *x
+        void *grad_x
+        const void *weight
+        void *grad_weight
+        void *grad_bias
+        const void *mean
+        const void *rstd
+        size_t batch
+        size_t channels
+        size_t spatial
+        int channels_last
+        int use_running_stats
+        Py_ssize_t grad_y_stride
+        Py_ssize_t x_stride
+        Py_ssize_t grad_x_stride
+        Py_ssize_t grad_y_channel_stride
+        Py_ssize_t x_channel_stride
+        Py_ssize_t grad_x_channel_stride
+        double eps
+        void *scratch
+        size_t scratch_size
+        fastnorm_exec exec_ "exec"
+        fastnorm_format format
+
+    fastnorm_status fastnorm_instance_norm_backward(
+        const fastnorm_instance_norm_backward_args *args
+    )
+    size_t fastnorm_instance_norm_backward_scratch(
+        const fastnorm_instance_norm_backward_args *args
+    )
+
+    ctypedef struct fastnorm_weight_norm_backward_args:
+        size_t size
+        fastnorm_dtype dtype
+        const void *grad_y
+        const void *x
+        void *grad_x
+        const void *g
+        void *grad_g
+        const void *norm
+        size_t batch
+        size_t channels
+        size_t spatial
+        Py_ssize_t grad_y_stride
+        Py_ssize_t x_stride
+        Py_ssize_t grad_x_stride
+        Py_ssize_t grad_y_channel_stride
+        Py_ssize_t x_channel_stride
+        Py_ssize_t grad_x_channel_stride
+        void *scratch
+        size_t scratch_size
+        fastnorm_exec exec_ "exec"
+        fastnorm_format format
+
+    fastnorm_status fastnorm_weight_norm_backward(
+        const fastnorm_weight_norm_backward_args *args
+    )
+    size_t fastnorm_weight_norm_backward_scratch(
+        const fastnorm_weight_norm_backward_args *args
+    )
 
     ctypedef struct fastnorm_moments_args:
         size_t size
@@ -267,6 +596,8 @@ cdef extern from "fastnorm.h" nogil:
         size_t scratch_size
         fastnorm_exec exec_ "exec"
         fastnorm_quantization x_quantization
+        fastnorm_mask mask
+        size_t *count
 
     fastnorm_status fastnorm_moments(const fastnorm_moments_args *args)
     size_t fastnorm_moments_scratch(const fastnorm_moments_args *args)
@@ -278,6 +609,68 @@ cdef extern from "fastnorm.h" nogil:
         uint64_t other_count,
         const double *other_mean,
         const double *other_m2,
+    )
+
+    ctypedef struct fastnorm_running_moments:
+        size_t size
+        size_t features
+        int64_t *count
+        double *weight
+        double *mean
+        double *mean_low
+        double *m2
+        double *m2_low
+        double *min
+        double *max
+
+    ctypedef enum fastnorm_nan_policy:
+        FASTNORM_NAN_PROPAGATE
+        FASTNORM_NAN_ERROR
+        FASTNORM_NAN_MISSING
+
+    ctypedef struct fastnorm_running_moments_args:
+        size_t size
+        fastnorm_dtype dtype
+        const void *x
+        size_t batch
+        size_t channels
+        size_t spatial
+        Py_ssize_t x_stride
+        Py_ssize_t x_channel_stride
+        fastnorm_nan_policy nan
+        const unsigned char *mask
+        Py_ssize_t mask_stride
+        Py_ssize_t mask_channel_stride
+        Py_ssize_t mask_spatial_stride
+        const void *weights
+        fastnorm_dtype weights_dtype
+        Py_ssize_t weights_stride
+        Py_ssize_t weights_channel_stride
+        Py_ssize_t weights_spatial_stride
+        void *scratch
+        size_t scratch_size
+        fastnorm_exec exec_ "exec"
+
+    ctypedef struct fastnorm_running_results:
+        size_t size
+        double ddof
+        double *mean
+        double *var
+        double *std
+        double *min
+        double *max
+
+    fastnorm_status fastnorm_running_moments_init(const fastnorm_running_moments *state)
+    fastnorm_status fastnorm_running_moments_update(
+        const fastnorm_running_moments *state,
+        const fastnorm_running_moments_args *batch,
+    )
+    size_t fastnorm_running_moments_scratch(const fastnorm_running_moments_args *batch)
+    fastnorm_status fastnorm_running_moments_merge(
+        const fastnorm_running_moments *state, const fastnorm_running_moments *other
+    )
+    fastnorm_status fastnorm_running_moments_finish(
+        const fastnorm_running_moments *state, const fastnorm_running_results *results
     )
 
     ctypedef struct fastnorm_normalize_image_args:

@@ -22,7 +22,7 @@ cdef int refuse_overlaps(
 
 cdef object norm_channels(
     ChannelCall *call, str fn, ndarray x, ndarray y, ndarray post_add, int channel,
-    object out, tuple given, bint direct,
+    object out, tuple given, bint direct, Masking masking=None,
 ):
     """Call C on x, y and post_add, whose layouts and overlaps are settled here.
 
@@ -36,6 +36,7 @@ cdef object norm_channels(
     cdef c.fastnorm_status status
     cdef ChannelCall again = call[0]
     cdef Layouts fits
+    cdef Form form = IMAGES
     if call.operation != BATCH:
         read = samples_first(x, channel)
         target = samples_first(y, channel)
@@ -48,6 +49,7 @@ cdef object norm_channels(
         and (added is None or cnp.PyArray_IS_C_CONTIGUOUS(added))
     ):
         fits = find_layouts(call, read, target, added, axis)
+        form = fits.form
         direct = direct and fits.x and fits.y and fits.added
         if not fits.x:
             read = packed_as(read, axis, fits.form)
@@ -56,6 +58,10 @@ cdef object norm_channels(
             written = np.empty(np.shape(target), y.dtype)
         if not fits.added:
             added = packed_as(added, axis, fits.form)
+    if masking is not None:
+        direct = False
+        if cnp.PyArray_SIZE(x) > 0:
+            place_masking(call, masking, read, channel, axis, form)
     if not direct:
         refuse_overlaps(call, fn, out, y, given)
     call.norm.x = cnp.PyArray_DATA(read)
@@ -68,7 +74,7 @@ cdef object norm_channels(
         refuse_overlaps(call, fn, out, y, given)
         written = norm_channels(
             &again, fn, x, np.empty(np.shape(y), y.dtype), post_add, channel, None,
-            given, False,
+            given, False, masking,
         )
         target = y
     else:
@@ -136,13 +142,14 @@ cdef ndarray stats_of(str fn, ndarray x, int nd, const cnp.npy_intp *shape, bint
 cdef Extras channel_extras(
     object post_add, object activation, object out_dtype, object in_scale,
     object in_zero_point, object out_scale, object out_zero_point, bint flush_denormals,
+    Masking masking=None,
 ):
     """The keywords that few calls use; None if none is."""
     cdef Extras extras
     if (
         post_add is None and activation is None and out_dtype is None
         and in_scale is None and in_zero_point is None and out_scale is None
-        and out_zero_point is None and not flush_denormals
+        and out_zero_point is None and not flush_denormals and masking is None
     ):
         return None
     extras = Extras.__new__(Extras)
@@ -154,6 +161,7 @@ cdef Extras channel_extras(
     extras.out_scale = out_scale
     extras.out_zero_point = out_zero_point
     extras.flush_denormals = flush_denormals
+    extras.masking = masking
     return extras
 
 
@@ -164,19 +172,23 @@ cdef object finish_channels(
     """Read what is left of the arguments, and make the call; y, or `out`."""
     cdef c.fastnorm_dtype dtype = default_output(call.norm.dtype)
     cdef ndarray y, post_add = None
+    cdef Masking masking = None
     if extras is not None:
         read_format(
             fn, extras, call.norm.dtype, False, &call.norm.format, &dtype
         )
         read_activation(fn, extras.activation, &call.norm.epilogue)
         call.norm.exec_.flush_denormals = extras.flush_denormals
+        masking = extras.masking
         if extras.post_add is not None:
             post_add = as_companion(fn, "post_add", extras.post_add, x)
             call.norm.epilogue.post_add_dtype = dtype_of(post_add)
             direct = direct and post_add is extras.post_add
     y = as_output_of(fn, out, x, dtype)
     direct = direct and x is given[0][1] and (out is None or y is out)
-    return norm_channels(call, fn, x, y, post_add, channel, out, given, direct)
+    return norm_channels(
+        call, fn, x, y, post_add, channel, out, given, direct, masking
+    )
 
 
 cdef inline ndarray packed_parameter(ndarray a, c.fastnorm_dtype dtype):

@@ -104,10 +104,22 @@ cdef enum Operation:
     INSTANCE
 
 
+cdef enum Variant:
+    # Of BATCH, the operation.
+    PLAIN
+    RENORM
+    LENGTH  # weight norm: `norm.weight` is g, `norm.rstd` the norm
+
+
 cdef struct ChannelCall:
     # What the C API is asked for. `norm` holds what the three operations share and what
     # only batch norm has; its `training` is instance norm's use of its own statistics.
     Operation operation
+    Variant variant
+    double r_max
+    double d_max
+    void *r
+    void *d
     c.fastnorm_batch_norm_args norm
     size_t groups
     bint channels_last
@@ -141,6 +153,7 @@ cdef c.fastnorm_status run_group_norm(const ChannelCall *call) noexcept nogil:
     args.epilogue = call.norm.epilogue
     args.stored_mean = call.stored_mean
     args.stored_var = call.stored_var
+    args.mask = call.norm.mask
     return c.fastnorm_group_norm(&args)
 
 
@@ -171,10 +184,74 @@ cdef c.fastnorm_status run_instance_norm(const ChannelCall *call) noexcept nogil
     args.exec_ = call.norm.exec_
     args.format = call.norm.format
     args.epilogue = call.norm.epilogue
+    args.mask = call.norm.mask
     return c.fastnorm_instance_norm(&args)
 
 
+cdef c.fastnorm_status run_batch_renorm(const ChannelCall *call) noexcept nogil:
+    cdef c.fastnorm_batch_renorm_args args
+    memset(&args, 0, sizeof(args))
+    args.size = sizeof(args)
+    args.dtype = call.norm.dtype
+    args.x = call.norm.x
+    args.y = call.norm.y
+    args.weight = call.norm.weight
+    args.bias = call.norm.bias
+    args.running_mean = call.norm.running_mean
+    args.running_var = call.norm.running_var
+    args.mean = call.norm.mean
+    args.rstd = call.norm.rstd
+    args.r = call.r
+    args.d = call.d
+    args.batch = call.norm.batch
+    args.channels = call.norm.channels
+    args.spatial = call.norm.spatial
+    args.x_stride = call.norm.x_stride
+    args.y_stride = call.norm.y_stride
+    args.x_channel_stride = call.norm.x_channel_stride
+    args.y_channel_stride = call.norm.y_channel_stride
+    args.training = call.norm.training
+    args.momentum = call.norm.momentum
+    args.num_batches_tracked = call.norm.num_batches_tracked
+    args.eps = call.norm.eps
+    args.r_max = call.r_max
+    args.d_max = call.d_max
+    args.scratch = call.norm.scratch
+    args.scratch_size = call.norm.scratch_size
+    args.exec_ = call.norm.exec_
+    args.format = call.norm.format
+    args.epilogue = call.norm.epilogue
+    return c.fastnorm_batch_renorm(&args)
+
+
+cdef c.fastnorm_status run_weight_norm(const ChannelCall *call) noexcept nogil:
+    cdef c.fastnorm_weight_norm_args args
+    memset(&args, 0, sizeof(args))
+    args.size = sizeof(args)
+    args.dtype = call.norm.dtype
+    args.x = call.norm.x
+    args.y = call.norm.y
+    args.g = call.norm.weight
+    args.norm = call.norm.rstd
+    args.batch = call.norm.batch
+    args.channels = call.norm.channels
+    args.spatial = call.norm.spatial
+    args.x_stride = call.norm.x_stride
+    args.y_stride = call.norm.y_stride
+    args.x_channel_stride = call.norm.x_channel_stride
+    args.y_channel_stride = call.norm.y_channel_stride
+    args.scratch = call.norm.scratch
+    args.scratch_size = call.norm.scratch_size
+    args.exec_ = call.norm.exec_
+    args.format = call.norm.format
+    return c.fastnorm_weight_norm(&args)
+
+
 cdef c.fastnorm_status run_channels_nogil(const ChannelCall *call) noexcept nogil:
+    if call.variant == RENORM:
+        return run_batch_renorm(call)
+    if call.variant == LENGTH:
+        return run_weight_norm(call)
     if call.operation == GROUP:
         return run_group_norm(call)
     if call.operation == INSTANCE:

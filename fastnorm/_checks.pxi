@@ -241,8 +241,28 @@ cdef list as_axes(str fn, object value, int nd):
     return axes
 
 
+cdef bint is_packed_apart(ndarray a, object other) noexcept:
+    """Whether both are packed, and one begins where the other has ended."""
+    cdef ndarray b
+    cdef char *first
+    cdef char *second
+    if not cnp.PyArray_CheckExact(other):
+        return False
+    b = <ndarray>other
+    if not (cnp.PyArray_IS_C_CONTIGUOUS(a) and cnp.PyArray_IS_C_CONTIGUOUS(b)):
+        return False
+    first = cnp.PyArray_BYTES(a)
+    second = cnp.PyArray_BYTES(b)
+    return (
+        first + cnp.PyArray_NBYTES(a) <= second
+        or second + cnp.PyArray_NBYTES(b) <= first
+    )
+
+
 cdef bint shares_memory(ndarray a, object other) except -1:
     """Whether any element is shared; if that is too hard to say, whether any may be."""
+    if is_packed_apart(a, other):
+        return False
     try:
         return np.shares_memory(a, other, max_work=100_000)
     except np.exceptions.TooHardError:
@@ -267,14 +287,16 @@ cdef int refuse_overlap(str fn, str name, ndarray written, tuple others) except 
 
     The C API sees only what it is given: where the binding works on copies, this looks
     at the caller's own arrays. Element on element is in place: `out` or running
-    statistics on the input, `residual_out` on the residual.
+    statistics on the input or the gradient, `residual_out` on the residual.
     """
-    in_place = "residual" if name == "residual_out" else "input"
+    in_place = ("input", "grad_output", "v")
+    if name == "residual_out":
+        in_place = ("residual",)
     for other_name, other in others:
         other = host_view(fn, other_name, other)
         if not isinstance(other, ndarray):
             continue
-        if other_name == in_place and same_view(written, other):
+        if other_name in in_place and same_view(written, other):
             continue
         if shares_memory(written, other):
             raise ValueError(f"{fn}: {name} overlaps {other_name}")

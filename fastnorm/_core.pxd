@@ -29,6 +29,14 @@ cdef int rms_norm_f64(
     double eps, int num_threads,
 ) noexcept nogil
 
+# y = x / max(norm, eps) for each row of x [rows, cols], norm = sqrt(sum of x^2).
+cdef int l2_norm_f32(
+    const float *x, float *y, size_t rows, size_t cols, double eps, int num_threads,
+) noexcept nogil
+cdef int l2_norm_f64(
+    const double *x, double *y, size_t rows, size_t cols, double eps, int num_threads,
+) noexcept nogil
+
 # y = (x - mean) / sqrt(var + eps) * weight + bias for each channel of
 # x [batch, channels, spatial], by the given statistics.
 cdef int batch_norm_f32(
@@ -40,6 +48,25 @@ cdef int batch_norm_f64(
     const double *x, double *y, const double *mean, const double *var,
     const double *weight, const double *bias, size_t batch, size_t channels,
     size_t spatial, double eps, int num_threads,
+) noexcept nogil
+
+# The same by the statistics of each group of channels / groups channels of a sample,
+# and of each channel of a sample.
+cdef int group_norm_f32(
+    const float *x, float *y, const float *weight, const float *bias, size_t batch,
+    size_t channels, size_t spatial, size_t groups, double eps, int num_threads,
+) noexcept nogil
+cdef int group_norm_f64(
+    const double *x, double *y, const double *weight, const double *bias, size_t batch,
+    size_t channels, size_t spatial, size_t groups, double eps, int num_threads,
+) noexcept nogil
+cdef int instance_norm_f32(
+    const float *x, float *y, const float *weight, const float *bias, size_t batch,
+    size_t channels, size_t spatial, double eps, int num_threads,
+) noexcept nogil
+cdef int instance_norm_f64(
+    const double *x, double *y, const double *weight, const double *bias, size_t batch,
+    size_t channels, size_t spatial, double eps, int num_threads,
 ) noexcept nogil
 
 # Mean and sum of squared deviations of each channel of x [batch, channels, spatial].

@@ -58,10 +58,11 @@ cdef class Extras:
 
     cdef object residual, residual_bias, residual_out, post_add, activation, out_dtype
     cdef object in_scale, in_zero_point, out_scale, out_zero_point, mean, var, mode
+    cdef object masking, lengths, masked
     cdef bint flush_denormals
     # What C is given for them, and the scales of rows: kept alive by the call.
     cdef ndarray used_residual, used_bias, sum_view, sum_written, used_add
-    cdef ndarray used_mean, used_var, scale
+    cdef ndarray used_mean, used_var, used_lengths, scale
 
 
 cdef bint is_stand_in(ndarray a) noexcept:

@@ -2,15 +2,14 @@
 # SPDX-License-Identifier: MIT
 
 
-cdef size_t as_num_groups(object value, ndarray x, int channel) except? 0:
+cdef size_t as_num_groups(str fn, object value, ndarray x, int channel) except? 0:
     cdef Py_ssize_t channels = cnp.PyArray_DIM(x, channel)
-    groups = as_index("group_norm", "num_groups", value)
+    groups = as_index(fn, "num_groups", value)
     if groups < 1:
-        raise ValueError(f"group_norm: num_groups is {groups}, at least 1 is needed")
+        raise ValueError(f"{fn}: num_groups is {groups}, at least 1 is needed")
     if groups > sys.maxsize or channels % groups != 0:
         raise ValueError(
-            f"group_norm: num_groups is {groups}, "
-            f"which does not divide {channels} channels"
+            f"{fn}: num_groups is {groups}, which does not divide {channels} channels"
         )
     return groups
 
@@ -44,6 +43,9 @@ def group_norm(
     mean=None,
     var=None,
     flush_denormals=False,
+    mask=None,
+    lengths=None,
+    masked="zero",
 ):
     """Group normalization: groups of adjacent channels, each sample by its own.
 
@@ -78,6 +80,16 @@ out_zero_point, flush_denormals
         As for `batch_norm`.
     mean, var : array_like, shape (N, num_groups), optional
         Both or neither: normalise by these and not by the statistics of `input`.
+    mask : array_like of bool, optional
+        Broadcastable to input's shape: what is False takes no part, whatever it holds,
+        NaN and Inf too: it is in no statistics, nor in the count of values that they
+        are of.
+    lengths : array_like of int, shape (N,), optional
+        In place of `mask`: of sample n (the first axis that is not the channels) the
+        first ``lengths[n]`` positions along the next axis take part.
+    masked : {"zero", "keep"}, default "zero"
+        What stands in the result where nothing takes part: zero, also after `post_add`
+        and `activation` (the zero point of int8 and uint8), or input's own value.
 
     Returns
     -------
@@ -141,7 +153,8 @@ out_zero_point, flush_denormals
     cdef cnp.npy_intp shape[2]
     cdef bint empty = cnp.PyArray_SIZE(x) == 0
     begin_channels(&call, GROUP, "group_norm", x, channel, eps, num_threads)
-    call.groups = as_num_groups(num_groups, x, channel)
+    masking = read_masking("group_norm", mask, lengths, masked, x, channel)
+    call.groups = as_num_groups("group_norm", num_groups, x, channel)
     shape[0] = call.norm.batch
     shape[1] = call.groups
     w = channel_parameter("group_norm", "weight", weight, x, channel)
@@ -162,11 +175,11 @@ out_zero_point, flush_denormals
         &call, "group_norm", x, channel, out,
         channel_extras(
             post_add, activation, out_dtype, in_scale, in_zero_point, out_scale,
-            out_zero_point, flush_denormals,
+            out_zero_point, flush_denormals, masking,
         ),
         (
             ("input", input), ("weight", weight), ("bias", bias), ("mean", mean),
-            ("var", var), ("post_add", post_add),
+            ("var", var), ("post_add", post_add), ("mask", mask),
         ),
         w, b, None, None,
     )

@@ -24,6 +24,9 @@ def instance_norm(
     out_scale=None,
     out_zero_point=None,
     flush_denormals=False,
+    mask=None,
+    lengths=None,
+    masked="zero",
 ):
     """Instance normalization: each channel of each sample by its own statistics.
 
@@ -57,6 +60,16 @@ def instance_norm(
     post_add, activation, out_dtype, in_scale, in_zero_point, out_scale, \
 out_zero_point, flush_denormals
         As for `batch_norm`.
+    mask : array_like of bool, optional
+        Broadcastable to input's shape: what is False takes no part, whatever it holds,
+        NaN and Inf too: it is in no statistics, nor in the count of values that they
+        are of.
+    lengths : array_like of int, shape (N,), optional
+        In place of `mask`: of sample n (the first axis that is not the channels) the
+        first ``lengths[n]`` positions along the next axis take part.
+    masked : {"zero", "keep"}, default "zero"
+        What stands in the result where nothing takes part: zero, also after `post_add`
+        and `activation` (the zero point of int8 and uint8), or input's own value.
 
     Returns
     -------
@@ -115,6 +128,7 @@ out_zero_point, flush_denormals
     cdef cnp.npy_intp shape[2]
     cdef bint empty = cnp.PyArray_SIZE(x) == 0
     begin_channels(&call, INSTANCE, "instance_norm", x, channel, eps, num_threads)
+    masking = read_masking("instance_norm", mask, lengths, masked, x, channel)
     call.norm.training = bool(use_input_stats)
     call.norm.momentum = as_number("instance_norm", "momentum", momentum)
     if not 0.0 <= call.norm.momentum <= 1.0:
@@ -151,12 +165,12 @@ out_zero_point, flush_denormals
         &call, "instance_norm", x, channel, out,
         channel_extras(
             post_add, activation, out_dtype, in_scale, in_zero_point, out_scale,
-            out_zero_point, flush_denormals,
+            out_zero_point, flush_denormals, masking,
         ),
         (
             ("input", input), ("weight", weight), ("bias", bias),
             ("running_mean", running_mean), ("running_var", running_var),
-            ("post_add", post_add),
+            ("post_add", post_add), ("mask", mask),
         ),
         w, b, m, v,
     )

@@ -26,6 +26,8 @@ def layer_norm(
     mean=None,
     var=None,
     flush_denormals=False,
+    lengths=None,
+    masked="zero",
 ):
     """Layer normalization: each sample by its own mean and variance.
 
@@ -91,6 +93,14 @@ def layer_norm(
         for each normalised axis. Both or neither.
     flush_denormals : bool, default False
         Subnormal numbers count as zero during this call, on all its threads.
+    lengths : array_like of int, optional
+        Of the shape of the axes before the normalised ones: of sample ``i`` only the
+        first ``lengths[i]`` entries of the first normalised axis take part, with the
+        bits that they have alone. The others are in no statistics, whatever they hold.
+        Not with `residual`, `mean` and `var`, or scales that are returned.
+    masked : {"zero", "keep"}, default "zero"
+        What stands in the result behind `lengths`: zero, also after `post_add` and
+        `activation` (the zero point of int8 and uint8), or input's own value.
 
     Returns
     -------
@@ -103,7 +113,7 @@ def layer_norm(
         127; 1 for a row of zeros.
     mean, rstd : ndarray of float32, or float64 for float64 input
         Only with ``return_stats=True``, last: input's shape with 1 for each normalised
-        axis. NaN where the normalised axes are empty.
+        axis. NaN where the normalised axes are empty, 0 where a length is.
 
     Raises
     ------
@@ -176,6 +186,8 @@ def layer_norm(
         or mean is not None
         or var is not None
         or flush_denormals
+        or lengths is not None
+        or masked != "zero"
     ):
         extras = Extras.__new__(Extras)
         extras.residual = residual
@@ -191,6 +203,8 @@ def layer_norm(
         extras.mean = mean
         extras.var = var
         extras.flush_denormals = flush_denormals
+        extras.lengths = lengths
+        extras.masked = masked
     return norm_rows(
         "layer_norm", LAYER_NORM, input, normalized_shape, weight, bias,
         as_eps("layer_norm", eps), out, axis, return_stats, num_threads, extras,

@@ -24,170 +24,6 @@ m2 : ndarray of float64
 """
 
 
-cdef struct Block:
-    # Adjacent axes of one kind that step through memory as one.
-    bint reduced
-    Py_ssize_t extent
-    Py_ssize_t stride  # bytes
-
-
-cdef int find_blocks(ndarray a, const bint *reduced, Block *blocks) noexcept:
-    """Fold the axes of a into blocks; how many there are."""
-    cdef const cnp.npy_intp *shape = cnp.PyArray_DIMS(a)
-    cdef const cnp.npy_intp *strides = cnp.PyArray_STRIDES(a)
-    cdef int count = 0
-    cdef int i
-    for i in range(cnp.PyArray_NDIM(a)):
-        if shape[i] == 1:
-            continue
-        if (
-            count > 0
-            and blocks[count - 1].reduced == reduced[i]
-            and blocks[count - 1].stride == strides[i] * shape[i]
-        ):
-            blocks[count - 1].extent *= shape[i]
-            blocks[count - 1].stride = strides[i]
-            continue
-        blocks[count] = Block(reduced[i], shape[i], strides[i])
-        count += 1
-    return count
-
-
-cdef bint set_layout(
-    c.fastnorm_moments_args *args, const Block *blocks, int count, Py_ssize_t item
-) noexcept:
-    """Describe blocks, [reduced], kept, [reduced], to the C API if it can take them."""
-    cdef int i = 0, k
-    args.batch = args.channels = args.spatial = 1
-    args.x_stride = args.x_channel_stride = 0
-    for k in range(count):
-        if blocks[k].stride == 0 or blocks[k].stride % item != 0:
-            return False
-    # A packed run that is all there is comes as one channel, not as a column.
-    if count == 1 and blocks[0].reduced and blocks[0].stride == item:
-        args.spatial = blocks[0].extent
-        return True
-    if i < count and blocks[i].reduced:
-        args.batch = blocks[i].extent
-        args.x_stride = blocks[i].stride // item
-        i += 1
-    if i < count and not blocks[i].reduced:
-        args.channels = blocks[i].extent
-        args.x_channel_stride = blocks[i].stride // item
-        i += 1
-    if i < count and blocks[i].reduced and blocks[i].stride == item:
-        args.spatial = blocks[i].extent
-        i += 1
-    # Where each channel is one value wide, the channels must be adjacent.
-    if args.spatial == 1 and args.channels > 1 and args.x_channel_stride != 1:
-        return False
-    return i == count
-
-
-cdef c.fastnorm_status run_moments(
-    c.fastnorm_moments_args *args, Py_ssize_t outer, Py_ssize_t outer_step, bint tiny
-) noexcept:
-    """C calls for `outer` arrays that lie outer_step bytes apart."""
-    cdef c.fastnorm_status status
-    args.scratch_size = c.fastnorm_moments_scratch(args)
-    if args.scratch_size > 0:
-        # Without memory for it the call takes longer; the result is the same.
-        args.scratch = PyMem_RawMalloc(args.scratch_size)
-        if args.scratch is NULL:
-            args.scratch_size = 0
-    if tiny:
-        status = step_moments(args, outer, outer_step)
-    else:
-        with nogil:
-            status = step_moments(args, outer, outer_step)
-    PyMem_RawFree(args.scratch)
-    return status
-
-
-cdef c.fastnorm_status step_moments(
-    c.fastnorm_moments_args *args, Py_ssize_t outer, Py_ssize_t outer_step
-) noexcept nogil:
-    cdef c.fastnorm_status status
-    cdef Py_ssize_t i
-    for i in range(outer):
-        status = c.fastnorm_moments(args)
-        if status != c.FASTNORM_OK:
-            return status
-        args.x = <const char *>args.x + outer_step
-        args.mean += args.channels
-        args.m2 += args.channels
-    return c.FASTNORM_OK
-
-
-cdef object reduce_moments(
-    const c.fastnorm_moments_args *options, ndarray x, const bint *reduced,
-    ndarray mean, ndarray m2,
-):
-    """Fill mean and m2, packed, with the moments over the reduced axes of x."""
-    cdef c.fastnorm_moments_args args = options[0]
-    cdef Block blocks[MAX_AXES]
-    cdef Py_ssize_t outer = 1, outer_step = 0
-    cdef int count = find_blocks(x, reduced, blocks)
-    cdef int skip = 0
-    # A kept axis in front of what the C API knows is walked here.
-    if count > 2 and not blocks[0].reduced:
-        outer = blocks[0].extent
-        outer_step = blocks[0].stride
-        skip = 1
-    if not set_layout(&args, blocks + skip, count - skip, cnp.PyArray_ITEMSIZE(x)):
-        return False
-    args.x = cnp.PyArray_DATA(x)
-    args.mean = <double *>cnp.PyArray_DATA(mean)
-    args.m2 = <double *>cnp.PyArray_DATA(m2)
-    check_status(
-        "moments",
-        run_moments(&args, outer, outer_step, is_tiny(cnp.PyArray_SIZE(x), x)),
-    )
-    return True
-
-
-cdef tuple moments_of(
-    const c.fastnorm_moments_args *options, ndarray x, list axes
-):
-    """The count, mean and m2; the last two of x's shape with reduced axes of 1."""
-    cdef int nd = cnp.PyArray_NDIM(x)
-    cdef bint reduced[MAX_AXES]
-    cdef ndarray ordered, mean, m2
-    shape = np.shape(x)
-    # Axes in the order of memory, so that no Fortran-ordered table is copied.
-    order = list(range(nd))
-    if not cnp.PyArray_IS_C_CONTIGUOUS(x):
-        steps = np.abs((<object>x).strides)
-        order = np.argsort(-steps, kind="stable").tolist()
-    kept = [1 if axis in axes else shape[axis] for axis in order]
-    count = 1
-    for axis in axes:
-        count *= shape[axis]
-    mean = np.empty(kept)
-    m2 = np.empty(kept)
-    if count == 0:
-        mean.fill(NAN)
-        m2.fill(NAN)
-    elif cnp.PyArray_SIZE(mean) > 0:
-        ordered = x.transpose(order)
-        for i in range(nd):
-            reduced[i] = order[i] in axes
-        if not reduce_moments(options, ordered, reduced, mean, m2):
-            # No layout that the C API takes: packed, with the reduced axes last.
-            kept_axes = [i for i in range(nd) if not reduced[i]]
-            reduced_axes = [i for i in range(nd) if reduced[i]]
-            ordered = native_copy(ordered.transpose(kept_axes + reduced_axes))
-            for i in range(nd):
-                reduced[i] = i >= len(kept_axes)
-            reduce_moments(options, ordered, reduced, mean, m2)
-    back = np.argsort(order)
-    return (
-        count,
-        np.ascontiguousarray(mean.transpose(back)),
-        np.ascontiguousarray(m2.transpose(back)),
-    )
-
-
 def moments(
     input,
     axis=None,
@@ -199,16 +35,19 @@ def moments(
     in_scale=None,
     in_zero_point=None,
     flush_denormals=False,
+    mask=None,
+    lengths=None,
 ):
     """Mean and variance over any axes, in float64.
 
     Parameters
     ----------
     input : array_like
-        float32, float64, float16, bfloat16, int8 or uint8. Read in place whatever the order of its axes in memory, as long as the reduced
-        axes and the others form at most four alternating blocks, each of one constant
-        step and the innermost packed (trailing axes, leading axes, all but the channels
-        of ``[N, C, H, W]`` and so on); other patterns are copied first.
+        float32, float64, float16, bfloat16, int8 or uint8. Read in place whatever the
+        order of its axes in memory, as long as the reduced axes and the others form at
+        most four alternating blocks, each of one constant step and the innermost packed
+        (trailing axes, leading axes, all but the channels of ``[N, C, H, W]`` and so
+        on); other patterns are copied first.
     axis : int or tuple of int, optional
         The axes to reduce; None reduces all.
     ddof : int, default 0
@@ -224,6 +63,12 @@ def moments(
         in_scale``, rounded to float32; 1 and 0 if None.
     flush_denormals : bool, default False
         Count subnormal numbers as zero, which is faster where there are many.
+    mask : array_like of bool, optional
+        Broadcastable to input's shape: what is False takes no part, whatever it holds,
+        NaN and Inf too.
+    lengths : array_like of int, shape (N,), optional
+        In place of `mask`: of entry n of the first axis only the first ``lengths[n]``
+        positions along the first other axis that is reduced take part.
 
     Returns
     -------
@@ -288,7 +133,10 @@ def moments(
         raise ValueError(f"moments: ddof is {dof}, at least 0 is needed")
     if return_state and dof != 0:
         raise ValueError("moments: ddof has no use with return_state=True")
-    count, mean, m2 = moments_of(&options, x, axes)
+    taking_part = moments_mask(mask, lengths, x, axes)
+    count, mean, m2 = moments_of(&options, x, axes, taking_part)
+    if return_state and taking_part is not None:
+        count = common_count(count, taking_part, axes)
     if not keepdims:
         mean = mean.squeeze(tuple(axes))
         m2 = m2.squeeze(tuple(axes))
@@ -297,7 +145,11 @@ def moments(
             mean.fill(0.0)
             m2.fill(0.0)
         return MomentsState(count, mean, m2)
-    if count > dof:
+    if taking_part is not None:
+        count = count.reshape(mean.shape)
+        mean[count == 0] = NAN
+        m2 /= np.where(count > dof, count - dof, NAN)
+    elif count > dof:
         m2 /= count - dof
     else:
         m2.fill(NAN)

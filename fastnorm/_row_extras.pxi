@@ -81,6 +81,32 @@ cdef int read_residual(
     return 0
 
 
+cdef int read_lengths(
+    str fn, RowCall *call, Span *span, ndarray x, Extras extras
+) except -1:
+    cdef c.fastnorm_layer_norm_args *args = &call.args
+    cdef bint keep = as_keep(fn, extras.masked, extras.lengths is not None)
+    cdef size_t first = cnp.PyArray_DIM(x, span.first)
+    if extras.lengths is None:
+        return 0
+    for name, given in (
+        ("residual", extras.residual is not None),
+        ("mean and var", extras.mean is not None),
+        (f"{dtype_names[call.y]} without out_scale", extras.scale is not None),
+    ):
+        if given:
+            raise ValueError(f"{fn}: lengths cannot be given with {name}")
+    extras.used_lengths = as_lengths(
+        fn, extras.lengths, np.shape(x)[:span.first], first
+    )
+    if cnp.PyArray_SIZE(x) == 0:
+        return 0
+    extras.used_lengths *= np.uintp(span.cols // first)
+    args.lengths = <const size_t *>cnp.PyArray_DATA(extras.used_lengths)
+    args.masked = c.FASTNORM_MASKED_KEEP if keep else c.FASTNORM_MASKED_ZERO
+    return 0
+
+
 cdef int read_row_extras(
     str fn, RowCall *call, Span *span, ndarray x, Extras extras
 ) except -1:
@@ -119,6 +145,8 @@ cdef int read_row_extras(
         call.direct = (
             extras.used_mean is extras.mean and extras.used_var is extras.var
         )
+    if call.norm == LAYER_NORM:
+        read_lengths(fn, call, span, x, extras)
     return 0
 
 

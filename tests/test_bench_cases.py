@@ -44,6 +44,9 @@ SMALL_CASES = (
     *images("batch_norm_training", 3),
     *images("batch_norm_training", 3, out=False),
     *images("batch_norm_add_relu", 3),
+    rows("layer_norm_backward"),
+    *images("batch_norm_backward", 3),
+    *images("group_norm_backward", 64),
     *images("group_norm", 64),
     *images("group_norm", 64, out=False),
     *images("instance_norm", 3),
@@ -56,7 +59,20 @@ SMALL_CASES = (
     rows("l2_norm", out=False),
     Case("moments", (30, 11), "columns", False),
     Case("moments", (300,), "flat", False),
+    Case("running_moments", (30, 11), "columns", False),
+    Case("running_moments_bytes", (3, 7, 5, 3), "NHWC", False),
+    *images("batch_renorm", 3),
+    rows("weight_norm"),
+    Case("scaler_fit", (1200, 11), "columns", False),
+    Case("scaler_transform", (1200, 11), "columns", False),
 )
+
+
+# Whose results are float64, or not in the form that is stored.
+NO_ARRAY = (
+    "moments", "running_moments", "running_moments_bytes", "layer_norm_int8",
+    "scaler_fit",
+)  # fmt: skip
 
 
 def case_id(case: Case) -> str:
@@ -100,7 +116,7 @@ def test_every_engine_computes_the_same_thing(engine, case, dtype):
     assert errors.largest_error(got, wanted, unit) < bound
     if case.op == "layer_norm_16bit":
         assert got[0].dtype.name == case.detail
-    elif case.op not in ("moments", "layer_norm_int8"):
+    elif case.op not in NO_ARRAY:
         assert got[0].dtype == dtype
     np.testing.assert_array_equal(data.x, kept)
     np.testing.assert_array_equal(data.other, other)
@@ -109,12 +125,15 @@ def test_every_engine_computes_the_same_thing(engine, case, dtype):
 @pytest.mark.parametrize(("engine", "case"), BUILT)
 def test_out_cases_reuse_their_array_and_the_others_do_not(engine, case):
     needs(engine, case)
-    if case.op in ("moments", "layer_norm_int8"):
+    if case.op in NO_ARRAY:
         pytest.skip("no array, or not in the form that is stored")
     job = engine.prepare(case, cases.make_data(case, "float32", 1))
     if job is None:
         pytest.skip(f"{engine.name} has no {case.name}")
     first, second = job.read(job.call()), job.read(job.call())
+    if case.op.endswith("_backward"):
+        # The gradients of the parameters are always new.
+        first, second = first[:1], second[:1]
     for one, two in zip(first, second, strict=True):
         assert np.shares_memory(one, two) == (case.out and not job.allocates)
 
@@ -156,6 +175,7 @@ def test_subnormals_are_flushed_in_one_of_the_cases_only():
         (rows("layer_norm_int8", "given"), 5),
         (rows("layer_norm_activation", "gelu"), 8),
         (images("batch_norm_add_relu", 3)[0], 12),  # x, what is added; y
+        (rows("layer_norm_backward"), 12),  # the gradient of y, x; that of x
         (images("group_norm", 64)[1], 8),
         # as much as is written, read as well: the pixels are a fourth of it
         (Case("normalize_image", (2, 4, 5, 3), "NHWC", True, detail="to NCHW"), 8),
@@ -252,7 +272,12 @@ def test_the_unit_of_int8_results():
 def test_a_run_has_only_the_cases_that_it_can_have(monkeypatch):
     assert {case.op for case in cases.select_cases(None, False, "float64")} == {
         case.op for case in bench.CASES
-    } - {"layer_norm_16bit", "layer_norm_int8", "normalize_image"}
+    } - {
+        "layer_norm_16bit",
+        "layer_norm_int8",
+        "normalize_image",
+        "running_moments_bytes",
+    }
     there = importlib.util.find_spec("ml_dtypes") is not None
     names = [case.detail for case in cases.select_cases("16bit", False)]
     assert names == (["bfloat16", "float16"] if there else ["float16"])

@@ -32,6 +32,12 @@ SIGNATURES = {
                 "batch_norm",
                 "T const *, T *, T const *, T const *, T const *, T const *, " + BATCH,
             ),
+            ("l2_norm", f"T const *, T *, {ROWS}"),
+            (
+                "group_norm",
+                "T const *, T *, T const *, T const *, size_t, " + BATCH,
+            ),
+            ("instance_norm", "T const *, T *, T const *, T const *, " + BATCH),
             ("moments", "T const *, double *, double *, size_t, size_t, size_t, int"),
         )
     },
@@ -97,6 +103,68 @@ def batch_norm64(double[:, :, ::1] x, double[::1] m, double[::1] v, double eps):
         status = fastnorm.batch_norm_f64(
             &x[0, 0, 0], &y[0, 0, 0], &m[0], &v[0], NULL, NULL,
             x.shape[0], x.shape[1], x.shape[2], eps, 1)
+    return status, y
+
+
+def l2_norm32(float[:, ::1] x, double eps):
+    cdef float[:, ::1] y = x.copy()
+    cdef int status
+    with nogil:
+        status = fastnorm.l2_norm_f32(
+            &x[0, 0], &y[0, 0], x.shape[0], x.shape[1], eps, 1)
+    return status, y
+
+
+def group_norm32(
+    float[:, :, ::1] x, size_t groups, float[::1] w, float[::1] b, double eps
+):
+    cdef float[:, :, ::1] y = x.copy()
+    cdef int status
+    with nogil:
+        status = fastnorm.group_norm_f32(
+            &x[0, 0, 0], &y[0, 0, 0], &w[0], &b[0],
+            x.shape[0], x.shape[1], x.shape[2], groups, eps, 1)
+    return status, y
+
+
+def instance_norm32(float[:, :, ::1] x, double eps):
+    cdef float[:, :, ::1] y = x.copy()
+    cdef int status
+    with nogil:
+        status = fastnorm.instance_norm_f32(
+            &x[0, 0, 0], &y[0, 0, 0], NULL, NULL,
+            x.shape[0], x.shape[1], x.shape[2], eps, 0)
+    return status, y
+
+
+def l2_norm64(double[:, ::1] x, double eps):
+    cdef double[:, ::1] y = x.copy()
+    cdef int status
+    with nogil:
+        status = fastnorm.l2_norm_f64(
+            &x[0, 0], &y[0, 0], x.shape[0], x.shape[1], eps, 1)
+    return status, y
+
+
+def group_norm64(
+    double[:, :, ::1] x, size_t groups, double[::1] w, double[::1] b, double eps
+):
+    cdef double[:, :, ::1] y = x.copy()
+    cdef int status
+    with nogil:
+        status = fastnorm.group_norm_f64(
+            &x[0, 0, 0], &y[0, 0, 0], &w[0], &b[0],
+            x.shape[0], x.shape[1], x.shape[2], groups, eps, 1)
+    return status, y
+
+
+def instance_norm64(double[:, :, ::1] x, double eps):
+    cdef double[:, :, ::1] y = x.copy()
+    cdef int status
+    with nogil:
+        status = fastnorm.instance_norm_f64(
+            &x[0, 0, 0], &y[0, 0, 0], NULL, NULL,
+            x.shape[0], x.shape[1], x.shape[2], eps, 0)
     return status, y
 
 
@@ -174,6 +242,17 @@ def test_the_functions_do_what_the_python_ones_do(user, suffix):
     status, y = getattr(user, f"batch_norm{suffix}")(x, m, v, 1e-3)
     assert status == 0
     np.testing.assert_array_equal(y, fastnorm.batch_norm(x, m, v, eps=1e-3))
+    w, b = rng.normal(size=(2, 4)).astype(dtype)
+    status, y = getattr(user, f"group_norm{suffix}")(x, 2, w, b, 1e-3)
+    assert status == 0
+    np.testing.assert_array_equal(y, fastnorm.group_norm(x, 2, w, b, 1e-3))
+    status, y = getattr(user, f"instance_norm{suffix}")(x, 1e-3)
+    assert status == 0
+    np.testing.assert_array_equal(y, fastnorm.instance_norm(x, eps=1e-3))
+    status, y = getattr(user, f"l2_norm{suffix}")(x.reshape(5, 12), 100.0)
+    assert status == 0
+    expected = fastnorm.l2_norm(x.reshape(5, 12), eps=100.0)
+    np.testing.assert_array_equal(y, expected)
     mean, m2 = np.empty((2, 4))
     assert getattr(user, f"moments{suffix}")(x, mean, m2) == 0
     state = fastnorm.moments(x, (0, 2), return_state=True)

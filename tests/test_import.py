@@ -25,7 +25,7 @@ OPTIONAL = [
 ]  # fmt: skip
 NAMES = [
     "layer_norm", "rms_norm", "l2_norm", "normalize", "batch_norm", "group_norm",
-    "instance_norm", "moments", "merge_moments",
+    "instance_norm", "batch_renorm", "weight_norm", "moments", "merge_moments",
 ]  # fmt: skip
 SECTIONS = ["Parameters", "Returns", "Raises", "Notes", "References", "Examples"]
 
@@ -93,7 +93,8 @@ def test_signatures_are_those_of_the_contract():
         "residual=None, residual_bias=None, residual_out=None, "
         "post_add=None, activation=None, out_dtype=None, in_scale=None, "
         "in_zero_point=None, out_scale=None, out_zero_point=None, mean=None, "
-        "var=None, flush_denormals=False)",
+        "var=None, flush_denormals=False, "
+        "lengths=None, masked='zero')",
         "rms_norm": "(input, normalized_shape, weight=None, eps=None, *, "
         "out=None, axis=None, return_stats=False, num_threads=None, "
         "residual=None, residual_bias=None, residual_out=None, "
@@ -111,20 +112,32 @@ def test_signatures_are_those_of_the_contract():
         "num_batches_tracked=None, out=None, return_stats=False, num_threads=None, "
         "post_add=None, activation=None, out_dtype=None, in_scale=None, "
         "in_zero_point=None, out_scale=None, out_zero_point=None, "
-        "flush_denormals=False)",
+        "flush_denormals=False, "
+        "mask=None, lengths=None, masked='zero')",
         "group_norm": "(input, num_groups, weight=None, bias=None, eps=1e-05, *, "
         "channel_axis=1, out=None, return_stats=False, num_threads=None, "
         "post_add=None, activation=None, out_dtype=None, in_scale=None, "
         "in_zero_point=None, out_scale=None, out_zero_point=None, mean=None, "
-        "var=None, flush_denormals=False)",
+        "var=None, flush_denormals=False, "
+        "mask=None, lengths=None, masked='zero')",
         "instance_norm": "(input, running_mean=None, running_var=None, weight=None, "
         "bias=None, use_input_stats=True, momentum=0.1, eps=1e-05, *, channel_axis=1, "
         "out=None, return_stats=False, num_threads=None, "
         "post_add=None, activation=None, out_dtype=None, in_scale=None, "
         "in_zero_point=None, out_scale=None, out_zero_point=None, "
+        "flush_denormals=False, "
+        "mask=None, lengths=None, masked='zero')",
+        "batch_renorm": "(input, running_mean, running_var, weight=None, bias=None, "
+        "training=False, momentum=0.1, eps=1e-05, *, r_max=3.0, d_max=5.0, "
+        "channel_axis=1, num_batches_tracked=None, out=None, return_stats=False, "
+        "num_threads=None, post_add=None, activation=None, out_dtype=None, "
+        "in_scale=None, in_zero_point=None, out_scale=None, out_zero_point=None, "
         "flush_denormals=False)",
+        "weight_norm": "(v, g, dim=0, *, out=None, return_norm=False, "
+        "num_threads=None, flush_denormals=False)",
         "moments": "(input, axis=None, *, ddof=0, keepdims=False, return_state=False, "
-        "num_threads=None, in_scale=None, in_zero_point=None, flush_denormals=False)",
+        "num_threads=None, in_scale=None, in_zero_point=None, flush_denormals=False, "
+        "mask=None, lengths=None)",
         "merge_moments": "(a, b)",
     }
 

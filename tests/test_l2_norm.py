@@ -121,6 +121,14 @@ def test_eps_is_the_least_norm_that_is_divided_by() -> None:
     )
 
 
+@pytest.mark.usefixtures("isa")
+def test_an_eps_whose_square_leaves_the_range() -> None:
+    for eps in (1e-200, 1e-310, 1e200):
+        x = np.array([[eps / 4, -eps / 1e3], [eps * 4, eps]])
+        assert_close(fastnorm.l2_norm(x, eps=eps), reference.l2_norm(x, eps=eps))
+        assert_close(fastnorm.l2_norm(x.T, 0, eps=eps).T, reference.l2_norm(x, eps=eps))
+
+
 def test_nan_and_inf_stay_in_their_row(isa: str, dtype: str) -> None:
     clean = some((6, 100), dtype)
     expected = fastnorm.l2_norm(clean)

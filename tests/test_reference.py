@@ -17,7 +17,7 @@ from fastnorm import reference
 
 NAMES = [
     "layer_norm", "rms_norm", "l2_norm", "normalize", "batch_norm", "group_norm",
-    "instance_norm", "moments", "merge_moments",
+    "instance_norm", "batch_renorm", "weight_norm", "moments", "merge_moments",
 ]  # fmt: skip
 
 

@@ -16,7 +16,9 @@ pytest.importorskip("mypy")
 
 # What only Cython puts there.
 ALLOWED = """
+fastnorm\\._core\\.Backward
 fastnorm\\._core\\.Extras
+fastnorm\\._core\\.Masking
 fastnorm\\._core\\.__pyx_capi__
 """
 USE = """
@@ -61,12 +63,24 @@ assert_type(
     tuple[NDArray[np.float32], NDArray[np.float32]],
 )
 assert_type(fastnorm.normalize(d, 2.0, -1), NDArray[np.float64])
+assert_type(fastnorm.batch_renorm(x, d[0], d[0], training=True), NDArray[np.float32])
+assert_type(
+    fastnorm.weight_norm(d, [1.0, 2.0], dim=None, return_norm=True),
+    tuple[NDArray[np.float64], NDArray[np.float64]],
+)
 halves = fastnorm.layer_norm(x.astype(np.float16), 3, out_dtype="bfloat16")
 quantized, scale = fastnorm.layer_norm(x, 3, post_add=x, out_dtype=np.int8)
 assert_type(fastnorm.moments(x, (0, 1)).mean, NDArray[np.float64])
 state = fastnorm.moments(x, 0, return_state=True)
 assert_type(state, fastnorm.MomentsState)
 assert_type(fastnorm.merge_moments(state, state).count, int)
+gradients = fastnorm.layer_norm_backward(x, x, 3, needs=("input",), out=x)
+assert_type(gradients, fastnorm.Gradients)
+assert_type(fastnorm.l2_norm_backward(d, d, out=d), NDArray[np.float64])
+grad_v, grad_g = fastnorm.weight_norm_backward(x, x, np.ones(2, np.float32), -2)
+layer = fastnorm.BatchNorm(3).train()
+assert_type(layer, fastnorm.BatchNorm)
+layer.backward(layer(x))
 assert_type(fastnorm.isas(), tuple[str, ...])
 assert_type(fastnorm.show_config("dicts")["num_threads"], int)
 fastnorm.show_config()
@@ -80,6 +94,7 @@ MISUSE = [
     "fastnorm.layer_norm(np.zeros(3), 3, out=[0.0, 0.0, 0.0])",
     "fastnorm.merge_moments(fastnorm.moments(np.zeros(3)), None)",
     "fastnorm.set_num_threads(1.5)",
+    "fastnorm.rms_norm_backward(x := np.zeros(3), x, 3, mean=x)",
 ]
 
 

@@ -18,25 +18,48 @@ Beside the twins there are their parts that tests need alone: `activate`, `dequa
 `quantize` and `round_to`.
 """
 
-from ._channels import batch_norm, group_norm, instance_norm
+from ._backward_channels import (
+    batch_norm_backward,
+    batch_renorm_backward,
+    group_norm_backward,
+    instance_norm_backward,
+)
+from ._backward_lengths import l2_norm_backward, weight_norm_backward
+from ._backward_rows import layer_norm_backward, rms_norm_backward
+from ._channels import batch_norm
 from ._elements import activate, dequantize, quantize, round_to
 from ._image import normalize_image
 from ._moments import merge_moments, moments
+from ._renorm import batch_renorm
 from ._rows import l2_norm, layer_norm, normalize, rms_norm
+from ._running import RunningMoments
+from ._samples import group_norm, instance_norm
+from ._weight_norm import weight_norm
 
 __all__ = [
+    "RunningMoments",
     "activate",
     "batch_norm",
+    "batch_norm_backward",
+    "batch_renorm",
+    "batch_renorm_backward",
     "dequantize",
     "group_norm",
+    "group_norm_backward",
     "instance_norm",
+    "instance_norm_backward",
     "l2_norm",
+    "l2_norm_backward",
     "layer_norm",
+    "layer_norm_backward",
     "merge_moments",
     "moments",
     "normalize",
     "normalize_image",
     "quantize",
     "rms_norm",
+    "rms_norm_backward",
     "round_to",
+    "weight_norm",
+    "weight_norm_backward",
 ]

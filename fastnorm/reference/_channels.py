@@ -1,8 +1,7 @@
-# reference/_channels.py - batch_norm, group_norm and instance_norm.
+# reference/_channels.py - batch_norm.
 # SPDX-License-Identifier: MIT
 from __future__ import annotations
 
-import math
 import operator
 from typing import Any
 
@@ -15,13 +14,12 @@ from ._arrays import (
     affine,
     axis_index,
     checked_eps,
-    deviations_over,
     product,
     reciprocal_deviation,
     spread,
-    stored_statistics,
 )
 from ._elements import Activation, round_to, wide
+from ._masks import channel_masking, masked_deviations
 from ._results import Output, Results, results
 
 
@@ -48,6 +46,9 @@ def batch_norm(
     out_scale: float | None = None,
     out_zero_point: int | None = None,
     flush_denormals: bool = False,
+    mask: ArrayLike | None = None,
+    lengths: ArrayLike | None = None,
+    masked: str = "zero",
 ) -> Results:
     """Batch normalization of each channel over all other axes.
 
@@ -84,6 +85,13 @@ def batch_norm(
     out, num_threads, post_add, activation, out_dtype, in_scale, in_zero_point, \
 out_scale, out_zero_point, flush_denormals
         As for `layer_norm`; int8 and uint8 results need `out_scale`.
+    mask : array_like of bool, optional
+        Broadcastable to `input`: what is False is in no statistics and in no count.
+    lengths : array_like of int, optional
+        Of each sample (the first axis that is not the channels): how many of its first
+        positions along the next axis take part.
+    masked : str
+        What stands in y for the others: "zero", or "keep" for the input's own value.
 
     Returns
     -------
@@ -116,217 +124,31 @@ out_scale, out_zero_point, flush_denormals
     output = Output(
         fn, given, out, out_dtype, out_scale, out_zero_point, post_add, activation
     )
+    masking = channel_masking(fn, x, channel, mask, lengths, masked)
+    x = masking.cleaned(x)
     if not training:
         deviations, mean, var = _stored_deviations(fn, running, x)
+        rstd = reciprocal_deviation(var, eps)
     else:
         others = tuple(i for i in range(x.ndim) if i != channel)
-        count = math.prod(x.shape[i] for i in others)
-        if x.size and count == 1:
+        if x.size and x.size == x.shape[channel]:
             raise ValueError(f"{fn}: training needs more than one value per channel")
-        deviations, mean, var = deviations_over(x, others)
+        deviations, mean, var, count = masked_deviations(x, masking.part, others)
+        if x.size and np.any(count == 1):
+            raise ValueError(f"{fn}: training needs more than one value per channel")
         if running is not None:
             if f is None:
                 raise ValueError(f"{fn}: momentum=None needs num_batches_tracked")
             if x.size and f > 0:
-                unbiased = var * (wide(count) / (count - 1))
-                _update(running_mean, running[0], mean, f)
-                _update(running_var, running[1], unbiased, f)
-    rstd = reciprocal_deviation(var, eps)
+                _update(running_mean, running[0], mean, f, count)
+                unbiased = var * (wide(count) / np.maximum(count - 1, 1))
+                _update(running_var, running[1], unbiased, f, count)
+        rstd = np.where(
+            (count == 0) & (x.size > 0), wide(0), reciprocal_deviation(var, eps)
+        )
     y = affine(product(deviations, rstd), w, b)
     stats = (mean.reshape(-1), rstd.reshape(-1)) if return_stats else ()
-    return results(output.store(y), stats)
-
-
-def group_norm(
-    input: ArrayLike,
-    num_groups: int,
-    weight: ArrayLike | None = None,
-    bias: ArrayLike | None = None,
-    eps: float = 1e-5,
-    *,
-    channel_axis: int = 1,
-    out: Array | None = None,
-    return_stats: bool = False,
-    num_threads: int | None = None,  # noqa: ARG001
-    post_add: ArrayLike | None = None,
-    activation: Activation | None = None,
-    out_dtype: DTypeLike | None = None,
-    in_scale: float | None = None,
-    in_zero_point: int | None = None,
-    out_scale: float | None = None,
-    out_zero_point: int | None = None,
-    mean: ArrayLike | None = None,
-    var: ArrayLike | None = None,
-    flush_denormals: bool = False,
-) -> Results:
-    """Group normalization: each group of adjacent channels of each sample by its own.
-
-    Parameters
-    ----------
-    input : array_like
-        At least two axes: the channels, and the samples, which are the first of the
-        other axes. All others are positions.
-    num_groups : int
-        How many groups the channels form; divides their number.
-    weight, bias : array_like, optional
-        Shape [C].
-    eps : float
-        Added to the variance, inside the square root.
-    channel_axis : int
-        The axis of the channels.
-    return_stats : bool
-        Also return mean and rstd.
-    mean, var : array_like, optional
-        Normalize by these; shape [N, num_groups].
-    out, num_threads, post_add, activation, out_dtype, in_scale, in_zero_point, \
-out_scale, out_zero_point, flush_denormals
-        As for `layer_norm`; int8 and uint8 results need `out_scale`.
-
-    Returns
-    -------
-    y : ndarray
-        float64 (or `out`, or of `out_dtype`), shape of `input`.
-    mean, rstd : ndarray
-        Only with `return_stats`: float64, shape [N, num_groups].
-
-    Raises
-    ------
-    ValueError
-        If shapes do not fit or `eps` is negative or not finite.
-
-    References
-    ----------
-    Wu, He: Group Normalization. arXiv:1803.08494 (2018).
-    """
-    fn = "group_norm"
-    given = Input(fn, input, in_scale, in_zero_point, flush_denormals)
-    x, channel = _samples(fn, given.x, channel_axis)
-    groups = operator.index(num_groups)
-    if groups < 1 or x.shape[1] % groups:
-        raise ValueError(f"{fn}: num_groups {groups} does not divide {x.shape[1]}")
-    w = spread(fn, "weight", weight, x, (1,))
-    b = spread(fn, "bias", bias, x, (1,))
-    eps = checked_eps(fn, eps)
-    stored = stored_statistics(fn, mean, var, (x.shape[0], groups))
-    output = Output(
-        fn, given, out, out_dtype, out_scale, out_zero_point, post_add, activation
-    )
-    size = math.prod(x.shape[1:]) // groups
-    grouped = x.reshape(x.shape[0], groups, size)
-    if stored is None:
-        deviations, centre, square = deviations_over(grouped, (2,))
-    else:
-        centre, square = (a[..., np.newaxis] for a in stored)
-        with np.errstate(invalid="ignore"):
-            deviations = grouped - centre
-    rstd = reciprocal_deviation(square, eps)
-    y = affine(product(deviations, rstd).reshape(x.shape), w, b)
-    stats = (centre[..., 0], rstd[..., 0]) if return_stats else ()
-    return results(output.store(np.moveaxis(y, 1, channel)), stats)
-
-
-def instance_norm(
-    input: ArrayLike,
-    running_mean: Array | None = None,
-    running_var: Array | None = None,
-    weight: ArrayLike | None = None,
-    bias: ArrayLike | None = None,
-    use_input_stats: bool = True,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-    *,
-    channel_axis: int = 1,
-    out: Array | None = None,
-    return_stats: bool = False,
-    num_threads: int | None = None,  # noqa: ARG001
-    post_add: ArrayLike | None = None,
-    activation: Activation | None = None,
-    out_dtype: DTypeLike | None = None,
-    in_scale: float | None = None,
-    in_zero_point: int | None = None,
-    out_scale: float | None = None,
-    out_zero_point: int | None = None,
-    flush_denormals: bool = False,
-) -> Results:
-    """Instance normalization: each channel of each sample by its own statistics.
-
-    The running arrays, if given, are updated in place as by `batch_norm`, by the means
-    over the samples of their means and unbiased variances.
-
-    Parameters
-    ----------
-    input : array_like
-        As for `group_norm`.
-    running_mean, running_var : ndarray or None
-        Shape [C]. Both or neither.
-    weight, bias : array_like, optional
-        Shape [C].
-    use_input_stats : bool
-        If not, normalize by the running arrays, which are then needed and only read.
-    momentum : float
-        The weight of the new value, from 0 to 1.
-    eps, channel_axis, out, num_threads, post_add, activation, out_dtype, in_scale, \
-in_zero_point, out_scale, out_zero_point, flush_denormals
-        As for `group_norm`.
-    return_stats : bool
-        Also return the mean and rstd that were used.
-
-    Returns
-    -------
-    y : ndarray
-        float64 (or `out`, or of `out_dtype`), shape of `input`.
-    mean, rstd : ndarray
-        Only with `return_stats`: float64, shape [N, C].
-
-    Raises
-    ------
-    ValueError
-        If shapes do not fit, a sample has one value per channel (unless
-        `use_input_stats` is false), or `momentum` or `eps` is out of range.
-
-    References
-    ----------
-    Ulyanov, Vedaldi, Lempitsky: Instance Normalization. arXiv:1607.08022 (2016).
-    """
-    fn = "instance_norm"
-    given = Input(fn, input, in_scale, in_zero_point, flush_denormals)
-    x, channel = _samples(fn, given.x, channel_axis)
-    w = spread(fn, "weight", weight, x, (1,))
-    b = spread(fn, "bias", bias, x, (1,))
-    eps = checked_eps(fn, eps)
-    f = _checked_momentum(fn, momentum)
-    running = _running(fn, running_mean, running_var, x, 1)
-    output = Output(
-        fn, given, out, out_dtype, out_scale, out_zero_point, post_add, activation
-    )
-    if not use_input_stats:
-        deviations, mean, var = _stored_deviations(fn, running, x)
-    else:
-        count = math.prod(x.shape[2:])
-        if count == 1:
-            raise ValueError(f"{fn}: more than one value per channel is needed")
-        deviations, mean, var = deviations_over(x, tuple(range(2, x.ndim)))
-        if running is not None and x.size and f > 0:
-            unbiased = var * (wide(count) / (count - 1))
-            _update(running_mean, running[0], mean.mean(axis=0), f)
-            _update(running_var, running[1], unbiased.mean(axis=0), f)
-    rstd = reciprocal_deviation(var, eps)
-    y = affine(product(deviations, rstd), w, b)
-    stats: tuple[Array, ...] = ()
-    if return_stats:
-        every = (*x.shape[:2], *[1] * (x.ndim - 2))
-        stats = tuple(
-            np.broadcast_to(a, every).reshape(x.shape[:2]) for a in (mean, rstd)
-        )
-    return results(output.store(np.moveaxis(y, 1, channel)), stats)
-
-
-def _samples(function: str, x: Array, channel_axis: int) -> tuple[Array, int]:
-    """The input as [N, C, *], and where its channels were."""
-    if x.ndim < 2:
-        raise ValueError(f"{function}: input has {x.ndim} axes, at least 2 are needed")
-    channel = axis_index(function, channel_axis, x.ndim)
-    return np.moveaxis(x, channel, 1), channel
+    return results(output.store(y, masking=masking), stats)
 
 
 def _running(
@@ -356,11 +178,15 @@ def _stored_deviations(
         return x - running[0], *running
 
 
-def _update(target: Array | None, old: Array, observed: Array, f: Any) -> None:
+def _update(
+    target: Array | None, old: Array, observed: Array, f: Any, count: Any = 1
+) -> None:
+    """What is observed of a count of 0 is not."""
     if target is None:
         return
     with np.errstate(invalid="ignore"):
         new = (1 - f) * old.reshape(-1) + f * observed.reshape(-1)
+    new = np.where(np.reshape(count, -1) == 0, old.reshape(-1), new)
     target[...] = round_to(new, target.dtype)
 
 

@@ -9,8 +9,9 @@ from numpy.typing import ArrayLike
 
 from fastnorm import Moments, MomentsState
 
-from ._arrays import Axes, Input, as_float64, axis_indices, deviations_over
+from ._arrays import Array, Axes, Input, as_float64, axis_indices
 from ._elements import wide
+from ._masks import checked_lengths, checked_mask, first_of, masked_deviations
 
 
 def moments(
@@ -24,6 +25,8 @@ def moments(
     in_scale: float | None = None,
     in_zero_point: int | None = None,
     flush_denormals: bool = False,
+    mask: ArrayLike | None = None,
+    lengths: ArrayLike | None = None,
 ) -> Moments | MomentsState:
     """Mean and variance over `axis`, by two passes.
 
@@ -45,6 +48,11 @@ def moments(
         What int8 and uint8 input stands for: see `dequantize`.
     flush_denormals : bool
         Input that is subnormal in the working type counts as zero.
+    mask : array_like of bool, optional
+        Broadcastable to `input`: what is False takes no part.
+    lengths : array_like of int, optional
+        For each entry of the first axis: how many of the first positions along the
+        first other axis that is reduced take part.
 
     Returns
     -------
@@ -56,17 +64,44 @@ def moments(
     axes = every if axis is None else axis_indices("moments", axis, x.ndim)
     if ddof < 0 or (return_state and ddof != 0):
         raise ValueError("moments: ddof must be >= 0, and 0 with return_state")
-    count = math.prod(x.shape[i] for i in axes)
-    _, mean, var = deviations_over(x, axes)
+    part, pattern = _part(x, axes, mask, lengths)
+    full = math.prod(x.shape[i] for i in axes)
+    _, mean, var, count = masked_deviations(x, part, axes)
     m2 = var * count
-    if not keepdims:
-        mean, m2 = mean.squeeze(axes), m2.squeeze(axes)
     if return_state:
-        if count == 0:
+        if any(n > 1 and i not in axes for i, n in enumerate(pattern)):
+            raise ValueError("moments: return_state needs one pattern for all")
+        full = int(count.flat[0]) if part is not None and count.size else full
+    if not keepdims:
+        mean, m2, count = mean.squeeze(axes), m2.squeeze(axes), count.squeeze(axes)
+    if return_state:
+        if full == 0:
             mean, m2 = np.zeros_like(mean), np.zeros_like(m2)
-        return MomentsState(count, as_float64(mean), as_float64(m2))
-    m2 = m2 / (count - ddof) if count > ddof else np.full(m2.shape, np.nan)
+        return MomentsState(full, as_float64(mean), as_float64(m2))
+    mean = np.where(count == 0, wide(np.nan), mean)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        m2 = np.where(count > ddof, m2 / (count - ddof), wide(np.nan))
     return Moments(as_float64(mean), as_float64(m2))
+
+
+def _part(
+    x: Array, axes: tuple[int, ...], mask: ArrayLike | None, lengths: ArrayLike | None
+) -> tuple[Array | None, tuple[int, ...]]:
+    """What takes part, and the extents along which that differs."""
+    if mask is not None and lengths is not None:
+        raise ValueError("moments: mask and lengths cannot be given together")
+    if mask is not None:
+        own = np.shape(mask)
+        part = checked_mask("moments", mask, x.shape)
+        return part, (1,) * (x.ndim - len(own)) + own
+    if lengths is None:
+        return None, ()
+    position = next((i for i in axes if i != 0), None)
+    if position is None:
+        raise ValueError("moments: lengths needs a reduced axis of positions")
+    found = checked_lengths("moments", lengths, x.shape[:1], x.shape[position])
+    part = first_of(found, x.shape, 0, position)
+    return part, tuple(n if i in (0, position) else 1 for i, n in enumerate(x.shape))
 
 
 def merge_moments(a: MomentsState, b: MomentsState) -> MomentsState:

@@ -28,6 +28,7 @@ from ._elements import (
     round_to,
     wide,
 )
+from ._masks import Masking
 
 Results: TypeAlias = Array | tuple[Array, ...]
 
@@ -47,6 +48,7 @@ class Output:
         activation: Activation | None = None,
     ) -> None:
         shape = given.x.shape
+        self.x = given.x
         check_shape(function, "out", out, shape)
         wanted = None if out_dtype is None else as_dtype(out_dtype)
         if out is not None and wanted is not None and out.dtype != wanted:
@@ -71,7 +73,12 @@ class Output:
         activate(np.zeros(0), activation)
         self.activation = activation
 
-    def store(self, y: Array, rows: tuple[int, ...] | None = None) -> tuple[Array, ...]:
+    def store(
+        self,
+        y: Array,
+        rows: tuple[int, ...] | None = None,
+        masking: Masking | None = None,
+    ) -> tuple[Array, ...]:
         """The stored result, and the scales if each row over `rows` has its own."""
         with np.errstate(invalid="ignore"):
             if self.post_add is not None:
@@ -83,14 +90,25 @@ class Output:
                 raise ValueError(f"{self.function}: {self.dtype} needs out_scale")
             found, scale = quantize_rows(y, self.dtype, rows, self.zero_point)
             scales = (scale,)
-        elif self.bytes:
-            found = quantize(y, self.dtype, self.scale, self.zero_point)
         else:
-            found = as_float64(y) if self.dtype is None else round_to(y, self.dtype)
+            found = self._stored(y)
+        if masking is not None and masking.part is not None:
+            instead = self._stored(self.x if masking.keep else np.zeros_like(y))
+            found = np.where(masking.part, found, instead)
         if self.out is None:
             return (found, *scales)
         self.out[...] = found
         return (self.out, *scales)
+
+    @property
+    def has_row_scales(self) -> bool:
+        """Each row is stored with a scale of its own."""
+        return self.bytes and self.scale is None
+
+    def _stored(self, y: Array) -> Any:
+        if self.bytes:
+            return quantize(y, self.dtype, self.scale, self.zero_point)
+        return as_float64(y) if self.dtype is None else round_to(y, self.dtype)
 
 
 def results(stored: tuple[Array, ...], stats: tuple[Array, ...]) -> Results:

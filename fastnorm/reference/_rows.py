@@ -14,7 +14,6 @@ from ._arrays import (
     affine,
     axis_index,
     checked_eps,
-    deviations_over,
     flushed,
     mean_over,
     normalized_axes,
@@ -24,6 +23,7 @@ from ._arrays import (
     stored_statistics,
 )
 from ._elements import Activation, round_to, wide
+from ._masks import Masking, checked_lengths, first_of, masked_deviations
 from ._results import Output, Results, residual_sum, results
 
 
@@ -51,6 +51,8 @@ def layer_norm(
     mean: ArrayLike | None = None,
     var: ArrayLike | None = None,
     flush_denormals: bool = False,
+    lengths: ArrayLike | None = None,
+    masked: str = "zero",
 ) -> Results:
     """Layer normalization: ``(x - mean) / sqrt(var + eps) * weight + bias``.
 
@@ -94,6 +96,11 @@ def layer_norm(
     flush_denormals : bool
         Elements of `input`, `residual` and `post_add`, and results, that are subnormal
         in the working type count as zero.
+    lengths : array_like of int, optional
+        Of the shape of the axes before the normalized ones: how many entries of the
+        first normalized axis take part, from the first on.
+    masked : str
+        What stands in y for the others: "zero", or "keep" for the input's own value.
 
     Returns
     -------
@@ -126,17 +133,29 @@ def layer_norm(
     output = Output(
         fn, given, out, out_dtype, out_scale, out_zero_point, post_add, activation
     )
+    part = None
+    if lengths is not None:
+        if residual is not None or stored is not None or output.has_row_scales:
+            raise ValueError(f"{fn}: lengths cannot be given with other statistics")
+        before, most = given.x.shape[: axes[0]], given.x.shape[axes[0]]
+        found = checked_lengths(fn, lengths, before, most)
+        rows = given.x.reshape(-1, *given.x.shape[axes[0] :])
+        part = first_of(found.reshape(-1), rows.shape, 0, 1).reshape(given.x.shape)
+    masking = Masking(fn, part, masked, part is not None)
     x = residual_sum(fn, given, axes, residual, residual_bias, residual_out)
+    x = masking.cleaned(x)
     if stored is None:
-        deviations, centre, square = deviations_over(x, axes)
+        deviations, centre, square, count = masked_deviations(x, part, axes)
     else:
         centre, square = stored
         with np.errstate(invalid="ignore"):
             deviations = x - centre
     rstd = reciprocal_deviation(square, eps)
+    if part is not None:
+        rstd = np.where((count == 0) & (x.size > 0), wide(0), rstd)
     y = affine(product(deviations, rstd), w, b)
     stats = (centre, rstd) if return_stats else ()
-    return results(output.store(y, rows=axes), stats)
+    return results(output.store(y, rows=axes, masking=masking), stats)
 
 
 def rms_norm(
