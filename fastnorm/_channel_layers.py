@@ -1,4 +1,4 @@
-# _channel_layers.py - BatchNorm, InstanceNorm and GroupNorm of fastnorm.layers.
+# _channel_layers.py - BatchNorm of fastnorm.layers, and what layers of channels share.
 # SPDX-License-Identifier: MIT
 """The layers whose parameters belong to channels."""
 
@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import operator
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 import numpy as np
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from ._layer import Array
 
 
-class _Channels(Layer):
+class Channels(Layer):
     """Norms of an axis of channels, each with its own weight and bias."""
 
     __slots__ = ("affine", "channel_axis")
@@ -53,11 +54,11 @@ class _Channels(Layer):
         return tuple(shape)
 
 
-class _Tracking(_Channels):
+class Tracking(Channels):
     """BatchNorm and InstanceNorm, which may have running statistics."""
 
     __slots__ = ("momentum", "num_features", "track_running_stats")
-    _fields = (
+    _fields: ClassVar[tuple[str, ...]] = (
         "num_features", "eps", "momentum", "affine", "bias", "track_running_stats",
         "channel_axis",
     )  # fmt: skip
@@ -94,14 +95,20 @@ class _Tracking(_Channels):
         )
         return mean, var, weight, bias, False, eps, axis, options, state
 
+    def _count_batch(self, y: Any) -> None:
+        """In training: one more is in the running statistics, unless it was empty."""
+        tracked = self._now[-1].get("num_batches_tracked")
+        if tracked is not None and np.shape(y) and 0 not in np.shape(y):
+            tracked += 1
+
     @property
     def running_mean(self) -> Array | None:
-        """The stored means, read-only, or None."""
+        """The stored means, or None; read-only but in training."""
         return self._get("running_mean")
 
     @property
     def running_var(self) -> Array | None:
-        """The stored variances, read-only, or None."""
+        """The stored variances, or None; read-only but in training."""
         return self._get("running_var")
 
     @property
@@ -110,8 +117,8 @@ class _Tracking(_Channels):
         return self._get("num_batches_tracked")
 
 
-class BatchNorm(_Tracking):
-    """Batch normalization in inference, of any number of axes; see `batch_norm`.
+class BatchNorm(Tracking):
+    """Batch normalization, of any number of axes; see `batch_norm`.
 
     Parameters
     ----------
@@ -120,7 +127,8 @@ class BatchNorm(_Tracking):
     eps : float, default 1e-5
         Added to the variance, inside the square root.
     momentum : float or None, default 0.1
-        Kept for those who read it; inference does not update statistics.
+        In training the weight of a batch in the running statistics; None weights all
+        batches alike.
     affine : bool, default True
         Whether there is a weight, and with `bias` a bias.
     track_running_stats : bool, default True
@@ -142,7 +150,7 @@ class BatchNorm(_Tracking):
     Attributes
     ----------
     weight, bias, running_mean, running_var, num_batches_tracked : ndarray or None
-        Read-only.
+        Read-only but in training.
     num_features, eps, momentum, affine, track_running_stats : as given
     channel_axis, dtype, options : as given
         None can be set.
@@ -206,6 +214,8 @@ class BatchNorm(_Tracking):
         Further keywords: post_add, and those of the constructor's options, which they
         override for this call.
         """
+        if self._training:
+            return self._trained(x, out, options)
         mean, var, weight, bias, training, eps, axis, always, _ = self._now
         if always or options:
             every = {**always, **options}
@@ -217,188 +227,27 @@ class BatchNorm(_Tracking):
             x, mean, var, weight, bias, training, 0.1, eps, channel_axis=axis, out=out
         )
 
-
-class InstanceNorm(_Tracking):
-    """Instance normalization, of any number of axes; see `instance_norm`.
-
-    Parameters
-    ----------
-    num_features, eps, momentum
-        As for `BatchNorm`.
-    affine : bool, default False
-        Whether there is a weight, and with `bias` a bias.
-    track_running_stats : bool, default False
-        Whether there are running statistics. With them calls normalize every instance
-        by these, as a torch module does in evaluation: that is batch normalization.
-    bias, weight, running_mean, running_var, channel_axis, dtype, **options
-        As for `BatchNorm`.
-
-    Attributes
-    ----------
-    weight, bias, running_mean, running_var, num_batches_tracked : ndarray or None
-        Read-only.
-    num_features, eps, momentum, affine, track_running_stats : as given
-    channel_axis, dtype, options : as given
-        None can be set.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument is of the wrong kind, shape or range.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import fastnorm
-    >>> norm = fastnorm.InstanceNorm(1, eps=0.0)
-    >>> norm(np.array([[[1, 3]], [[10, 30]]], dtype=np.float32))
-    array([[[-1.,  1.]],
-    <BLANKLINE>
-           [[-1.,  1.]]], dtype=float32)
-    """
-
-    __slots__ = ()
-    __module__ = "fastnorm.layers"
-
-    def __init__(
-        self,
-        num_features: int,
-        eps: float = 1e-5,
-        momentum: float | None = 0.1,
-        affine: bool = False,
-        track_running_stats: bool = False,
-        *,
-        bias: bool | ArrayLike | None = True,
-        weight: ArrayLike | None = None,
-        running_mean: ArrayLike | None = None,
-        running_var: ArrayLike | None = None,
-        channel_axis: int = 1,
-        dtype: DTypeLike = np.float32,
-        **options: Unpack[Options],
-    ) -> None:
-        self._set_channels(affine, channel_axis)
-        self._set_tracking(num_features, momentum, track_running_stats)
-        shape = (self.num_features,)
-        parameters = affine_parameters(
-            "InstanceNorm", "affine", shape, self.affine, weight, bias
-        ) | running_parameters(
-            "InstanceNorm", shape, self.track_running_stats, running_mean, running_var
-        )
-        self._start(dtype, number("InstanceNorm", "eps", eps), options, parameters)
-
-    def __call__(
-        self, x: _Input, out: _Output | None = None, **options: Unpack[CallOptions]
-    ) -> Any:
-        """`instance_norm` of x with these parameters, into `out` if given.
-
-        Further keywords as for `BatchNorm`.
-        """
-        mean, var, weight, bias, own_stats, eps, axis, always, _ = self._now
-        every = {**always, **options}
-        if own_stats:
-            return _core.instance_norm(
-                x, None, None, weight, bias, True, 0.1, eps,
-                channel_axis=axis, out=out, **every,
-            )  # fmt: skip
-        return _core.batch_norm(
-            x, mean, var, weight, bias, False, 0.1, eps,
-            channel_axis=axis, out=out, **every,
+    def _learn(
+        self, x: _Input, out: _Output | None, options: Mapping[str, Any]
+    ) -> tuple[Any, tuple[Any, ...]]:
+        state = self._now[-1]
+        count = state.get("num_batches_tracked")
+        cumulative = count is not None and self.momentum is None
+        y, *stats = _core.batch_norm(
+            x, state.get("running_mean"), state.get("running_var"),
+            state.get("weight"), state.get("bias"), True,
+            0.1 if count is None else self.momentum, self.eps or 0.0,
+            channel_axis=self.channel_axis, out=out, return_stats=True,
+            num_batches_tracked=int(count) if cumulative else None, **options,
         )  # fmt: skip
+        self._count_batch(y)
+        return y, tuple(stats)
 
-
-class GroupNorm(_Channels):
-    """Group normalization, of any number of axes; see `group_norm`.
-
-    Parameters
-    ----------
-    num_groups : int
-        Groups; divides num_channels.
-    num_channels : int
-        Channels.
-    eps : float, default 1e-5
-        Added to the variance, inside the square root.
-    affine : bool, default True
-        Whether there is a weight, and with `bias` a bias.
-    bias : bool or array_like of shape (num_channels,), default True
-        Whether there is a bias, or its values; zeros for True.
-    weight : array_like of shape (num_channels,), optional
-        Ones if not given. Parameters are copied.
-    channel_axis, dtype, **options
-        As for `BatchNorm`.
-
-    Attributes
-    ----------
-    weight, bias : ndarray, read-only, or None
-    num_groups, num_channels, eps, affine, channel_axis, dtype, options
-        As given; none can be set.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument is of the wrong kind, shape or range.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import fastnorm
-    >>> norm = fastnorm.GroupNorm(1, 2, eps=0.0)
-    >>> norm(np.array([[[1, 1], [3, 3]]], dtype=np.float32))
-    array([[[-1., -1.],
-            [ 1.,  1.]]], dtype=float32)
-    """
-
-    __slots__ = ("num_channels", "num_groups")
-    __module__ = "fastnorm.layers"
-    _fields = ("num_groups", "num_channels", "eps", "affine", "bias", "channel_axis")
-    _unnamed = 2
-
-    num_groups: int
-    num_channels: int
-
-    def __init__(
-        self,
-        num_groups: int,
-        num_channels: int,
-        eps: float = 1e-5,
-        affine: bool = True,
-        *,
-        bias: bool | ArrayLike | None = True,
-        weight: ArrayLike | None = None,
-        channel_axis: int = 1,
-        dtype: DTypeLike = np.float32,
-        **options: Unpack[Options],
-    ) -> None:
-        self._set_channels(affine, channel_axis)
-        self._set(
-            num_groups=count("GroupNorm", "num_groups", num_groups),
-            num_channels=count("GroupNorm", "num_channels", num_channels),
-        )
-        if self.num_groups == 0 or self.num_channels % self.num_groups != 0:
-            raise ValueError(
-                f"GroupNorm: num_groups is {num_groups}, which does not divide the "
-                f"{num_channels} channels"
-            )
-        parameters = affine_parameters(
-            "GroupNorm", "affine", (self.num_channels,), self.affine, weight, bias
-        )
-        self._start(dtype, number("GroupNorm", "eps", eps), options, parameters)
-
-    def _channels(self) -> int:
-        return self.num_channels
-
-    def _prepare(self, state: dict[str, Array]) -> tuple[Any, ...]:
-        weight, bias = state.get("weight"), state.get("bias")
-        return weight, bias, self.num_groups, self.eps, self.channel_axis, state
-
-    def __call__(
-        self, x: _Input, out: _Output | None = None, **options: Unpack[CallOptions]
+    def _slopes(
+        self, grad_output: _Input, kept: tuple[Any, ...], options: Mapping[str, Any]
     ) -> Any:
-        """`group_norm` of x with these parameters, into `out` if given.
-
-        Further keywords as for `BatchNorm`.
-        """
-        weight, bias, groups, eps, axis, _ = self._now
-        return _core.group_norm(
-            x, groups, weight, bias, eps,
-            channel_axis=axis, out=out, **{**self.options, **options},
+        x, mean, rstd = kept
+        return _core.batch_norm_backward(
+            grad_output, x, self._now[-1].get("weight"), mean, rstd,
+            channel_axis=self.channel_axis, **options,
         )  # fmt: skip

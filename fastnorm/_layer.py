@@ -5,12 +5,13 @@
 from __future__ import annotations
 
 import operator
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias, TypedDict
 
 import numpy as np
 
+from ._training import Trainable
 from ._values import real_array
 
 if TYPE_CHECKING:
@@ -58,12 +59,13 @@ class IncompatibleKeys(NamedTuple):
     unexpected_keys: list[str]
 
 
-class Layer(ABC):
+class Layer(Trainable):
     """A norm with its parameters.
 
     `_now` holds all that a call reads: the function's arguments, the options, and last
     the state that they were made of. Calls read it once, and it is replaced as a whole,
-    so that a call in another thread sees the old parameters or the new ones.
+    so that a call in another thread sees the old parameters or the new ones. In
+    training the arrays of the state are changed in place.
     """
 
     __slots__ = ("__weakref__", "_now", "_shapes", "dtype", "eps", "options")
@@ -119,6 +121,9 @@ class Layer(ABC):
             eps=None if eps is None else number(name, "eps", eps),
             options={key: v for key, v in options.items() if v is not None},
             _shapes={key: shape for key, (shape, _) in parameters.items()},
+            _training=False,
+            _kept=None,
+            _grads={},
         )
         state = {
             key: self._parameter(name, key, value)
@@ -132,10 +137,6 @@ class Layer(ABC):
         else:
             data = np.dtype(np.int8 if (zero_point or 0) < 128 else np.uint8)
         self(np.zeros(self._empty_shape(), data))
-
-    @abstractmethod
-    def _prepare(self, state: dict[str, Array]) -> tuple[Any, ...]:
-        """What becomes `_now`."""
 
     @abstractmethod
     def _empty_shape(self) -> Shape:
@@ -170,12 +171,12 @@ class Layer(ABC):
 
     @property
     def weight(self) -> Array | None:
-        """The scale, read-only, or None."""
+        """The scale, or None; read-only but in training."""
         return self._get("weight")
 
     @property
     def bias(self) -> Array | None:
-        """The shift, read-only, or None."""
+        """The shift, or None; read-only but in training."""
         return self._get("bias")
 
     def state_dict(self, *, prefix: str = "") -> dict[str, Array]:
@@ -199,7 +200,8 @@ class Layer(ABC):
     ) -> IncompatibleKeys:
         """Replace parameters and statistics, all at once.
 
-        Calls in other threads finish with the old ones or begin with the new ones.
+        Calls in other threads finish with the old ones or begin with the new ones. In
+        training the arrays of the layer stay the same objects, with other values.
 
         Parameters
         ----------
@@ -249,7 +251,11 @@ class Layer(ABC):
                 faults.append(str(error).removeprefix(f"{function}: "))
         if faults:
             raise ValueError(f"{function}: {'; '.join(faults)}")
-        self._set(_now=self._prepare({**self._now[-1], **state}))
+        if self._training:
+            for name, array in state.items():
+                np.copyto(self._now[-1][name], array)
+        else:
+            self._set(_now=self._prepare({**self._now[-1], **state}))
         return IncompatibleKeys(missing, unexpected)
 
     def _config(self) -> dict[str, Any]:
@@ -260,7 +266,8 @@ class Layer(ABC):
         return {**config, "dtype": self.dtype, **self.options}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self._config(), self.state_dict())
+        made_of = type(self), self._config(), self.state_dict(), self._training
+        return _rebuild, made_of
 
     def __repr__(self) -> str:
         words = []
@@ -273,10 +280,15 @@ class Layer(ABC):
         return f"{type(self).__name__}({', '.join(words)})"
 
 
-def _rebuild(kind: type[Layer], config: dict[str, Any], state: dict[str, Array]) -> Any:
+def _rebuild(
+    kind: type[Layer],
+    config: dict[str, Any],
+    state: dict[str, Array],
+    training: bool = False,
+) -> Any:
     layer = kind(**config)
     layer.load_state_dict(state)
-    return layer
+    return layer.train(training)
 
 
 def number(function: str, name: str, value: Any) -> float:

@@ -1,22 +1,23 @@
 # layers.py - norms with their parameters: prepared once, called from any thread.
 # SPDX-License-Identifier: MIT
-"""LayerNorm, RMSNorm, BatchNorm, GroupNorm and InstanceNorm for inference.
+"""LayerNorm, RMSNorm, BatchNorm, BatchRenorm, GroupNorm and InstanceNorm.
 
 Constructors follow ``torch.nn``; what torch lacks is keyword-only. A call is one call
-of the function of the same name. A layer never changes but by `load_state_dict`, which
-replaces all of its parameters at once.
+of the function of the same name. A layer begins in evaluation, unlike torch's, and then
+never changes but by `load_state_dict`, which replaces all of its parameters at once;
+between `train` and `eval` it learns.
 """
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 import numpy as np
 
 from . import _core
-from ._channel_layers import BatchNorm, GroupNorm, InstanceNorm
+from ._channel_layers import BatchNorm
 from ._layer import (
     IncompatibleKeys,
     Layer,
@@ -26,6 +27,8 @@ from ._layer import (
     affine_parameters,
     count,
 )
+from ._renorm_layer import BatchRenorm
+from ._sample_layers import GroupNorm, InstanceNorm
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BatchNorm",
+    "BatchRenorm",
     "GroupNorm",
     "IncompatibleKeys",
     "InstanceNorm",
@@ -105,7 +109,7 @@ class LayerNorm(_Rows):
 
     Attributes
     ----------
-    weight, bias : ndarray, read-only, or None
+    weight, bias : ndarray or None, read-only but in training
     normalized_shape, eps, elementwise_affine, axis, dtype, options
         As given; none can be set.
 
@@ -165,12 +169,33 @@ class LayerNorm(_Rows):
         the constructor's options, which they override for this call. Returns the array,
         or what `layer_norm` returns for an 8-bit `out_dtype` without a scale.
         """
+        if self._training:
+            return self._trained(x, out, options)
         shape, weight, bias, eps, always, _ = self._now
         if always or options:
             every = {**always, **options}
             return _core.layer_norm(x, shape, weight, bias, eps, out=out, **every)
         # Without the dictionary a call costs half as much above that of the function.
         return _core.layer_norm(x, shape, weight, bias, eps, out=out)
+
+    def _learn(
+        self, x: _Input, out: _Output | None, options: Mapping[str, Any]
+    ) -> tuple[Any, tuple[Any, ...]]:
+        shape, weight, bias, eps, _, _ = self._now
+        y, *stats = _core.layer_norm(
+            x, shape, weight, bias, eps, out=out, axis=self.axis, return_stats=True,
+            **options,
+        )  # fmt: skip
+        return y, tuple(stats)
+
+    def _slopes(
+        self, grad_output: _Input, kept: tuple[Any, ...], options: Mapping[str, Any]
+    ) -> Any:
+        x, mean, rstd = kept
+        shape, weight, _, eps, _, _ = self._now
+        return _core.layer_norm_backward(
+            grad_output, x, shape, weight, mean, rstd, eps, axis=self.axis, **options
+        )
 
 
 class RMSNorm(_Rows):
@@ -193,7 +218,7 @@ class RMSNorm(_Rows):
 
     Attributes
     ----------
-    weight : ndarray, read-only, or None
+    weight : ndarray or None, read-only but in training
     normalized_shape, eps, elementwise_affine, mode, axis, dtype, options
         As given; none can be set.
 
@@ -254,11 +279,33 @@ class RMSNorm(_Rows):
 
         Keywords and result as for `LayerNorm`.
         """
+        if self._training:
+            return self._trained(x, out, options)
         shape, weight, eps, always, _ = self._now
         if always or options:
             every = {**always, **options}
             return _core.rms_norm(x, shape, weight, eps, out=out, **every)
         return _core.rms_norm(x, shape, weight, eps, out=out)
+
+    def _learn(
+        self, x: _Input, out: _Output | None, options: Mapping[str, Any]
+    ) -> tuple[Any, tuple[Any, ...]]:
+        shape, weight, eps, _, _ = self._now
+        y, *stats = _core.rms_norm(
+            x, shape, weight, eps, out=out, axis=self.axis, return_stats=True,
+            mode=self.mode, **options,
+        )  # fmt: skip
+        return y, tuple(stats)
+
+    def _slopes(
+        self, grad_output: _Input, kept: tuple[Any, ...], options: Mapping[str, Any]
+    ) -> Any:
+        x, rstd = kept
+        shape, weight, eps, _, _ = self._now
+        return _core.rms_norm_backward(
+            grad_output, x, shape, weight, rstd, eps, mode=self.mode, axis=self.axis,
+            **options,
+        )  # fmt: skip
 
 
 def _counts(function: str, name: str, value: int | Sequence[int]) -> Shape:

@@ -24,7 +24,9 @@ GROUPS = 32
 INT8_SCALE = 0.1  # of the cases with a given scale: 127 steps hold every result
 
 # what exists for float32 runs only: the case itself says what the elements are
-_OWN_TYPES = ("layer_norm_16bit", "layer_norm_int8", "normalize_image")
+_OWN_TYPES = (
+    "layer_norm_16bit", "layer_norm_int8", "normalize_image", "running_moments_bytes",
+)  # fmt: skip
 _ERROR_UNITS = {"layer_norm_16bit": "ulp", "layer_norm_int8": "step"}
 _SUBNORMAL = 1e-39  # times N(0,1): below the least normal float32, 1.2e-38
 
@@ -105,7 +107,8 @@ class Case:
 class Data:
     """The arrays of a case. Engines only read them; what they write is their own.
 
-    `other` has the shape of `x`: the residual, or what is added after the norm.
+    `other` has the shape of `x`: the residual, what is added after the norm, or the
+    gradient of its output.
     """
 
     x: Array
@@ -128,7 +131,7 @@ def make_data(case: Case, dtype: str, threads: int, x: Array | None = None) -> D
     kind = np.dtype(dtype)
     if case.op == "layer_norm_16bit":
         kind = _sixteen_bits(case.detail)
-    if x is None and case.op == "normalize_image":
+    if x is None and case.op in ("normalize_image", "running_moments_bytes"):
         x = rng.integers(0, 256, case.shape, np.uint8)
     elif x is None:
         x = rng.standard_normal(case.shape, drawn).astype(kind, copy=False)
@@ -139,7 +142,7 @@ def make_data(case: Case, dtype: str, threads: int, x: Array | None = None) -> D
     bias = rng.standard_normal(channels, drawn)
     running_mean = rng.standard_normal(channels, drawn)
     running_var = rng.uniform(0.5, 1.5, channels)
-    two = "residual" in case.op or "_add_" in case.op
+    two = any(word in case.op for word in ("residual", "_add_", "_backward"))
     return Data(
         x=x,
         weight=weight.astype(kind),
@@ -198,6 +201,12 @@ def _residual(op: str, shape: tuple[int, ...]) -> Case:
     return Case(f"{op}_residual", shape, "rows", True, bars, shape != (2048, 4096))
 
 
+def _gradient(op: str, *shape: int, layout: str = "NCHW", quick: bool = True) -> Case:
+    """At most twice the time of moving as many bytes, and no slower than torch."""
+    bars = Bars(2.0, over={"torch": 1.0})
+    return Case(f"{op}_backward", shape, layout, True, bars, quick)
+
+
 def _beside(
     op: str, plain: Case, most: float | None, detail: str, quick: bool = True
 ) -> Case:
@@ -207,10 +216,19 @@ def _beside(
     )
 
 
+def _table(op: str, over: float) -> list[Case]:
+    """So much faster than scikit-learn on the same table, large and small."""
+    bars = Bars(over={"sklearn": over})
+    large = Case(op, (1_000_000, 64), "columns", False, bars, quick=False)
+    return [large, Case(op, (100_000, 64), "columns", False)]
+
+
 _LARGE = Case("layer_norm", (2048, 4096), "rows", True)
 _MIDDLE = Case("layer_norm", (512, 1024), "rows", True)
 _RESIDUAL = ((128, 768), (512, 1024), (2048, 4096))
 _IMAGE = Bars(1.3, over={"numpy": 12.0, "opencv": 3.0})
+_RUNNING = Bars(over={"numpy": 6.0, "sklearn": 12.0})
+_BYTES = Bars(over={"numpy": 25.0})
 
 CASES: tuple[Case, ...] = (
     *_pair(
@@ -252,10 +270,21 @@ CASES: tuple[Case, ...] = (
     *_images("batch_norm_training", (64, 3, 224, 224), 1.7, 2.0),
     Case("batch_norm_add_relu", (32, 256, 14, 14), "NCHW", True),
     Case("batch_norm_add_relu", (32, 14, 14, 256), "NHWC", True),
+    _gradient("layer_norm", 128, 768, layout="rows"),
+    _gradient("layer_norm", 512, 1024, layout="rows"),
+    _gradient("layer_norm", 2048, 4096, layout="rows", quick=False),
+    _gradient("batch_norm", 32, 256, 14, 14),
+    _gradient("batch_norm", 32, 14, 14, 256, layout="NHWC"),
+    _gradient("batch_norm", 8, 64, 56, 56, quick=False),
+    _gradient("group_norm", 32, 256, 14, 14),
+    _gradient("group_norm", 32, 14, 14, 256, layout="NHWC", quick=False),
     *_images("group_norm", (8, 64, 56, 56), 1.6, 1.6, quick=False),
     *_images("group_norm", (32, 256, 14, 14), 1.6, 1.6),
     *_images("instance_norm", (8, 64, 56, 56), 1.6, 1.6, quick=False),
     *_images("instance_norm", (32, 256, 14, 14), 1.6, 1.6),
+    Case("batch_renorm", (32, 256, 14, 14), "NCHW", True, Bars(1.4)),
+    Case("batch_renorm", (32, 14, 14, 256), "NHWC", True, Bars(2.0)),
+    Case("weight_norm", (512, 4608), "rows", True, Bars(1.4)),
     Case("normalize_image", (32, 224, 224, 3), "NHWC", True, _IMAGE, True, "to NCHW"),
     Case("normalize_image", (32, 224, 224, 3), "NHWC", False, Bars(), False, "to NCHW"),
     *_pair("l2_norm", (65536, 64), "rows", None),
@@ -263,6 +292,12 @@ CASES: tuple[Case, ...] = (
     Case("moments", (1_000_000, 64), "columns", False, quick=False),
     Case("moments", (100_000, 64), "columns", False),
     Case("moments", (1 << 24,), "flat", False),
+    Case("running_moments", (1_000_000, 64), "columns", False, _RUNNING, quick=False),
+    Case("running_moments", (100_000, 64), "columns", False),
+    Case("running_moments_bytes", (256, 224, 224, 3), "NHWC", False, _BYTES, False),
+    Case("running_moments_bytes", (8, 224, 224, 3), "NHWC", False),
+    *_table("scaler_fit", 12.0),
+    *_table("scaler_transform", 1.0),
 )
 
 

@@ -16,6 +16,10 @@ import fastnorm
 
 from .cases import EPS, GROUPS, INT8_SCALE, L2_EPS, MOMENTUM, Array, Case, Data
 from .engine import Engine, Job, pair
+from .gradients import fastnorm_gradient
+from .running import fastnorm_running
+from .scaler import fastnorm_scaler
+from .weights import fastnorm_renorm, fastnorm_weight_norm
 
 
 @contextmanager
@@ -154,9 +158,18 @@ FASTNORM = Engine(
         "batch_norm_add_relu": _batch_norm,
         "group_norm": _group_norm,
         "instance_norm": _instance_norm,
+        "layer_norm_backward": fastnorm_gradient,
+        "batch_norm_backward": fastnorm_gradient,
+        "group_norm_backward": fastnorm_gradient,
         "l2_norm": _l2_norm,
         "normalize_image": _normalize_image,
         "moments": _moments,
+        "running_moments": fastnorm_running,
+        "running_moments_bytes": fastnorm_running,
+        "batch_renorm": fastnorm_renorm,
+        "weight_norm": fastnorm_weight_norm,
+        "scaler_fit": fastnorm_scaler,
+        "scaler_transform": fastnorm_scaler,
     },
     _session,
 )

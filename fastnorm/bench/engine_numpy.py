@@ -14,6 +14,9 @@ import fastnorm
 
 from .cases import EPS, GROUPS, INT8_SCALE, L2_EPS, MOMENTUM, Array, Case, Data
 from .engine import Engine, Job, pair
+from .running import numpy_running
+from .scaler import numpy_scaler
+from .weights import numpy_renorm, numpy_weight_norm
 
 
 def _normalized(x: Array, weight: Array, bias: Array, out: Array | None) -> Array:
@@ -246,6 +249,7 @@ def _copy_int8(_case: Case, data: Data) -> Job:
 
 
 def _copy_add(_case: Case, data: Data) -> Job:
+    """Two arrays read, one written: what is added, or the gradient of the output."""
     return _copy_bytes(data.x.nbytes + data.other.nbytes + data.x.nbytes)
 
 
@@ -276,6 +280,12 @@ NUMPY = Engine(
         "l2_norm": _l2_norm,
         "normalize_image": _normalize_image,
         "moments": _moments,
+        "running_moments": numpy_running,
+        "running_moments_bytes": numpy_running,
+        "batch_renorm": numpy_renorm,
+        "weight_norm": numpy_weight_norm,
+        "scaler_fit": numpy_scaler,
+        "scaler_transform": numpy_scaler,
     },
 )
 
@@ -288,6 +298,9 @@ COPYTO = Engine(
         "rms_norm_residual": _copy_two,
         "layer_norm_int8": _copy_int8,
         "batch_norm_add_relu": _copy_add,
+        "layer_norm_backward": _copy_add,
+        "batch_norm_backward": _copy_add,
+        "group_norm_backward": _copy_add,
         "normalize_image": _copy_image,
     },
 )

@@ -11,6 +11,7 @@ import numpy as np
 
 from .cases import EPS, Case, Data
 from .engine import Engine, Job
+from .scaler import sklearn_scaler
 
 
 def _moments(case: Case, data: Data) -> Job | None:
@@ -46,5 +47,11 @@ def _batch_norm(case: Case, data: Data) -> Job | None:
 SKLEARN = Engine(
     "sklearn",
     ("sklearn",),
-    {"batch_norm": _batch_norm, "moments": _moments},
+    {
+        "batch_norm": _batch_norm,
+        "moments": _moments,
+        "running_moments": _moments,
+        "scaler_fit": sklearn_scaler,
+        "scaler_transform": sklearn_scaler,
+    },
 )

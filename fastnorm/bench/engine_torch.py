@@ -16,6 +16,8 @@ import fastnorm
 
 from .cases import EPS, GROUPS, INT8_SCALE, L2_EPS, MOMENTUM, Array, Case, Data
 from .engine import Engine, Job
+from .gradients import torch_gradient
+from .weights import torch_weight_norm
 
 
 @contextmanager
@@ -229,9 +231,13 @@ TORCH = Engine(
         "batch_norm_add_relu": _batch_norm,
         "group_norm": _group_norm,
         "instance_norm": _instance_norm,
+        "layer_norm_backward": torch_gradient,
+        "batch_norm_backward": torch_gradient,
+        "group_norm_backward": torch_gradient,
         "l2_norm": _l2_norm,
         "normalize_image": _normalize_image,
         "moments": _moments,
+        "weight_norm": torch_weight_norm,
     },
     _session,
 )

@@ -11,6 +11,10 @@ import numpy as np
 
 from .cases import EPS, GROUPS, INT8_SCALE, L2_EPS, MOMENTUM, Array, Case, Data
 from .engine import pair
+from .gradients import exact_gradient
+from .running import exact_bytes
+from .scaler import exact_scaler
+from .weights import exact_weights
 
 # columns of a table at a time: the reference needs many times the input's memory
 _BLOCK = 8
@@ -34,14 +38,22 @@ def exact_key(case: Case) -> tuple[Any, ...]:
 def exact_results(case: Case, data: Data) -> tuple[Array, ...]:
     """What the case should give, as float64.
 
-    (y,) but for (mean, var) of moments, and (y, sum) where a residual is added. 8-bit
-    results are judged by the numbers that they stand for.
+    (y,) but for (mean, var) of moments, (y, sum) where a residual is added, and the
+    gradients. 8-bit results are judged by the numbers that they stand for.
     """
     from fastnorm import reference
 
-    if case.op == "moments":
+    if case.op in ("moments", "running_moments"):
         return _exact_moments(case, data.x)
-    if case.op.startswith("batch_norm"):
+    if case.op == "running_moments_bytes":
+        return exact_bytes(data.x)
+    if case.op.endswith("_backward"):
+        return exact_gradient(case, data)
+    if case.op.startswith("scaler"):
+        return exact_scaler(case, data)
+    if case.op in ("batch_renorm", "weight_norm"):
+        y = exact_weights(case, data)
+    elif case.op.startswith("batch_norm"):
         y = _exact_batch_norm(case, data)
     elif case.op == "group_norm":
         y = reference.group_norm(

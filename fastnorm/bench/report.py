@@ -24,11 +24,20 @@ OP_TEXT = {
     "batch_norm": "batch norm",
     "batch_norm_training": "batch norm, training",
     "batch_norm_add_relu": "batch norm, sum, ReLU",
+    "layer_norm_backward": "layer norm, gradient",
+    "batch_norm_backward": "batch norm, gradient",
+    "group_norm_backward": "group norm, gradient",
     "group_norm": "group norm",
     "instance_norm": "instance norm",
     "normalize_image": "images",
     "l2_norm": "L2 norm",
     "moments": "mean and variance",
+    "running_moments": "running moments",
+    "running_moments_bytes": "running moments of bytes",
+    "batch_renorm": "batch renormalization",
+    "weight_norm": "weight norm",
+    "scaler_fit": "table scaler, fit",
+    "scaler_transform": "table scaler, transform",
 }
 _SHORT = {
     "layer_norm": "LN",
@@ -42,11 +51,20 @@ _SHORT = {
     "batch_norm": "BN",
     "batch_norm_training": "BN train",
     "batch_norm_add_relu": "BN+ReLU",
+    "layer_norm_backward": "LN grad",
+    "batch_norm_backward": "BN grad",
+    "group_norm_backward": "GN grad",
     "group_norm": "GN",
     "instance_norm": "IN",
     "normalize_image": "image",
     "l2_norm": "L2",
     "moments": "moments",
+    "running_moments": "running",
+    "running_moments_bytes": "bytes",
+    "batch_renorm": "renorm",
+    "weight_norm": "WN",
+    "scaler_fit": "fit",
+    "scaler_transform": "scale",
 }
 _LEAST_WIDTH = 152  # what the table needs; a narrower terminal wraps its lines
 _OURS, _FLOOR = "fastnorm", "copyto"
@@ -177,7 +195,7 @@ def shape_label(document: dict[str, Any]) -> str:
         words.append(document["layout"])
     if document.get("detail"):
         words.append(document["detail"])
-    if not document["out"] and document["op"] != "moments":
+    if not document["out"] and "moments" not in document["op"]:
         words.append("new")
     return " ".join(words)
 
