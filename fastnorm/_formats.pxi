@@ -53,6 +53,7 @@ cdef object bfloat16_stand_in = None
 
 @cython.final
 @cython.freelist(8)
+@cython.auto_pickle(False)
 cdef class Extras:
     """The keywords of a call beside the oldest ones, as they came."""
 

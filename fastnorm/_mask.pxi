@@ -7,6 +7,7 @@
 
 
 @cython.final
+@cython.auto_pickle(False)
 cdef class Masking:
     """The mask or lengths of a call; and what C is given for them, kept alive."""
 

@@ -15,10 +15,6 @@
                              apply_to = function)
 #else
 #pragma GCC push_options
-/* -O3 takes a third more code, and gains nothing where loops are unrolled by hand. */
-#ifdef __OPTIMIZE__
-#pragma GCC optimize("O2")
-#endif
 #pragma GCC target("avx2,fma,f16c")
 #endif
 

@@ -14,13 +14,6 @@
 #undef FN_WORD
 #define FN_WORD static inline
 
-/* On x86 each fma is a call here, whose time is all the time: as -O3, -Os takes a
- * quarter of the code and a third of the compilation. */
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) &&                 \
-    defined(__OPTIMIZE__)
-#pragma GCC optimize("Os")
-#endif
-
 #define FN_ISA    portable
 #define FN_HALVES 0
 #include "simd/portable.h"

@@ -15,7 +15,7 @@
 #include "sum.h"
 
 typedef struct group_sums {
-  double hi, lo;  /* the first mean */
+  double hi, lo;  /* a mean to count from */
   double average; /* of the differences from it, so far */
   fn_sum means, squares, vars;
   size_t count;

@@ -145,7 +145,7 @@ FN_WORD vec FN_KERNEL(per_column)(const void *numbers, size_t c, size_t n) {
 /* Some rows from r on in step: they share the loads of what is per column. */
 FN_WORD void FN_KERNEL(gradient_of_rows)(const fn_pairs *p, const fn_gradient *o,
                                          size_t r, size_t c, size_t n, bool centered,
-                                         bool weighted, bool stream, int rows) {
+                                         bool stream, int rows) {
   const vec zero = V(splat)((T)0);
   const terms f = {
       centered ? FN_KERNEL(per_column)(p->hi, c, n) : zero,
@@ -161,45 +161,44 @@ FN_WORD void FN_KERNEL(gradient_of_rows)(const fn_pairs *p, const fn_gradient *o
     FN_KERNEL(gradient_piece)
     ((const T *)p->g + row * p->g_row_stride + c,
      (const T *)p->x + row * p->x_row_stride + c,
-     V(splat)(weighted && p->weight ? ((const T *)p->weight)[row] : (T)1),
-     (T *)o->y + row * o->row_stride + c, n, &f, a, b, d, centered, weighted, stream);
+     V(splat)(p->weight ? ((const T *)p->weight)[row] : (T)1),
+     (T *)o->y + row * o->row_stride + c, n, &f, a, b, d, centered, true, stream);
   }
 }
 
 FN_WORD void FN_KERNEL(gradient_of_bundle)(const fn_pairs *p, const fn_gradient *o,
-                                           size_t r, bool centered, bool weighted,
-                                           int rows) {
+                                           size_t r, bool centered, int rows) {
   const size_t len = p->len;
   size_t c = FN_KERNEL(peel)((const T *)o->y + (ptrdiff_t)r * o->row_stride, len);
   if (c > 0)
-    FN_KERNEL(gradient_of_rows)(p, o, r, 0, c, centered, weighted, false, rows);
+    FN_KERNEL(gradient_of_rows)(p, o, r, 0, c, centered, false, rows);
   if (o->stream && len >= 4 * FN_VEC)
     for (; c + FN_VEC <= len; c += FN_VEC)
-      FN_KERNEL(gradient_of_rows)(p, o, r, c, FN_VEC, centered, weighted, true, rows);
+      FN_KERNEL(gradient_of_rows)(p, o, r, c, FN_VEC, centered, true, rows);
   for (; c + FN_VEC <= len; c += FN_VEC)
-    FN_KERNEL(gradient_of_rows)(p, o, r, c, FN_VEC, centered, weighted, false, rows);
+    FN_KERNEL(gradient_of_rows)(p, o, r, c, FN_VEC, centered, false, rows);
   if (c < len)
-    FN_KERNEL(gradient_of_rows)(p, o, r, c, len - c, centered, weighted, false, rows);
+    FN_KERNEL(gradient_of_rows)(p, o, r, c, len - c, centered, false, rows);
 }
 
 FN_WORD void FN_KERNEL(gradient_of_columns)(const fn_pairs *p, const fn_gradient *o,
-                                            bool centered, bool weighted) {
+                                            bool centered) {
   size_t r = 0;
   if (o->row_stride * (ptrdiff_t)sizeof(T) % 64 == 0) /* else their lines begin apart */
     for (; r + 4 <= p->rows; r += 4)
-      FN_KERNEL(gradient_of_bundle)(p, o, r, centered, weighted, 4);
+      FN_KERNEL(gradient_of_bundle)(p, o, r, centered, 4);
   for (; r < p->rows; r++)
-    FN_KERNEL(gradient_of_bundle)(p, o, r, centered, weighted, 1);
+    FN_KERNEL(gradient_of_bundle)(p, o, r, centered, 1);
   if (o->stream)
     stream_end();
 }
 
-/* Without a weight it is one: the product is exact, and an instance less is worth it. */
+/* Without a weight it is one: exact, and an instance less is worth the product. */
 static void FN_KERNEL(gradient_columns)(const fn_pairs *p, const fn_gradient *o) {
   if (p->hi)
-    FN_KERNEL(gradient_of_columns)(p, o, true, true);
+    FN_KERNEL(gradient_of_columns)(p, o, true);
   else
-    FN_KERNEL(gradient_of_columns)(p, o, false, true);
+    FN_KERNEL(gradient_of_columns)(p, o, false);
 }
 
 #undef FN_PAIR_CASES

@@ -272,9 +272,8 @@ static void FN_KERNEL(products_runs)(const fn_pairs *p, double *sum_d, double *s
 /* ---- tables: rows r to r + rows, columns c to c + FN_VEC ---- */
 
 /* A chain of a column, with the factors of the column. */
-FN_WORD products
-    FN_KERNEL(column_chain)(const fn_pairs *p, size_t r, size_t rows, size_t c,
-                            const terms *f, bool centered, bool weighted) {
+FN_WORD products FN_KERNEL(column_chain)(const fn_pairs *p, size_t r, size_t rows,
+                                         size_t c, const terms *f, bool centered) {
   const T *g = (const T *)p->g + (ptrdiff_t)r * p->g_row_stride + c;
   const T *x = (const T *)p->x + (ptrdiff_t)r * p->x_row_stride + c;
   const T *weight = p->weight;
@@ -282,13 +281,13 @@ FN_WORD products
   const vec none = V(sub)(V(splat)((T)0), f->minus_shift);
   products s = FN_KERNEL(no_products)();
   for (size_t i = 0; i < rows; i++, g += p->g_row_stride, x += p->x_row_stride) {
-    const vec w = V(splat)(weighted && weight ? weight[r + i] : (T)1);
+    const vec w = V(splat)(weight ? weight[r + i] : (T)1);
     if (left >= FN_VEC)
       FN_KERNEL(add_product)
-    (&s, V(load)(g), V(load)(x), w, f, centered, weighted);
+    (&s, V(load)(g), V(load)(x), w, f, centered, true);
     else FN_KERNEL(add_product)(&s, V(load_partial_or)(g, left, none),
                                 V(load_partial_or)(x, left, f->hi), w, f, centered,
-                                weighted);
+                                true);
   }
   return s;
 }
@@ -305,7 +304,7 @@ FN_WORD void FN_KERNEL(ask_for_tile)(const fn_pairs *p, size_t r, size_t c) {
 
 FN_WORD void FN_KERNEL(products_of_columns)(const fn_pairs *p, double *sum_d,
                                             double *sum_dt, double *sum_x,
-                                            bool centered, bool weighted) {
+                                            bool centered) {
   const bool ahead = p->len * sizeof(T) * FN_STEPS <= 8192;
   for (size_t r = 0; r < p->rows; r += 2 * FN_STEPS) {
     const size_t left = p->rows - r, rows = left < 2 * FN_STEPS ? left : 2 * FN_STEPS;
@@ -314,10 +313,9 @@ FN_WORD void FN_KERNEL(products_of_columns)(const fn_pairs *p, double *sum_d,
       if (ahead && left >= 4 * FN_STEPS)
         FN_KERNEL(ask_for_tile)(p, r + 2 * FN_STEPS, c);
       const terms f = FN_KERNEL(terms_of_columns)(p, c, centered);
-      const products first =
-          FN_KERNEL(column_chain)(p, r, chain, c, &f, centered, weighted);
-      const products second = FN_KERNEL(column_chain)(p, r + chain, rows - chain, c, &f,
-                                                      centered, weighted);
+      const products first = FN_KERNEL(column_chain)(p, r, chain, c, &f, centered);
+      const products second =
+          FN_KERNEL(column_chain)(p, r + chain, rows - chain, c, &f, centered);
       const products both = FN_KERNEL(both_products)(&first, &second);
       if (sum_d)
         V(add_wide)(sum_d + c, both.d);
@@ -332,9 +330,9 @@ static void FN_KERNEL(products_columns)(const fn_pairs *p, double *sum_d,
                                         double *sum_dt, double *sum_x) {
   /* Without a weight it is one, as in gradient_columns(). */
   if (p->hi)
-    FN_KERNEL(products_of_columns)(p, sum_d, sum_dt, sum_x, true, true);
+    FN_KERNEL(products_of_columns)(p, sum_d, sum_dt, sum_x, true);
   else
-    FN_KERNEL(products_of_columns)(p, sum_d, sum_dt, sum_x, false, true);
+    FN_KERNEL(products_of_columns)(p, sum_d, sum_dt, sum_x, false);
 }
 
 /* Sums of all columns, of two chains, wait until it is known that none of them left the
