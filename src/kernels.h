@@ -41,6 +41,8 @@ typedef struct fn_runs {
   /* Not for statistics: NULL, or runs of the same strides that will be read next, for
    * which there is time to ask while results are streamed. */
   const void *ahead;
+  /* Whether x comes from memory, so that the sums ask for it well ahead. */
+  bool far;
 } fn_runs;
 
 /* A table: `rows` rows of `cols` contiguous elements each. For statistics, `fold` rows

@@ -94,7 +94,8 @@ static void group_stats(const fn_rows_work *w, size_t first, size_t rows,
                        .rows = rows,
                        .row_stride = w->x_stride,
                        .segs = 1,
-                       .len = w->cols};
+                       .len = w->cols,
+                       .far = w->far};
   if (first + 3 * rows <= w->rows) /* the one after the next: that is read already */
     state->g.ahead =
         fn_element(w->dtype, state->g.x, 2 * (ptrdiff_t)rows * w->x_stride);

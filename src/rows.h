@@ -34,7 +34,7 @@ typedef struct fn_rows_work {
   const size_t *lengths; /* NULL, or how many values of each row take part, */
   bool keep;             /* and what stands behind them */
   bool staged;           /* needs a source, a sink, or parameters that are not plain */
-  bool stream;           /* see FN_STREAM_BYTES */
+  bool stream, far;      /* see FN_STREAM_BYTES; the latter of x */
 } fn_rows_work;
 
 /* Fills `work` from the arguments, after all checks; work->rows is 0 if there is

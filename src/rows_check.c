@@ -132,6 +132,7 @@ static void fill(const fastnorm_layer_norm_args *a, size_t inner, fn_rows_work *
   w->staged = f->gathers || f->scatters || !fn_vector_is_plain(&w->weight, w->dtype) ||
               !fn_vector_is_plain(&w->bias, w->dtype);
   w->keep = a->masked == FASTNORM_MASKED_KEEP;
+  w->far = a->rows * row * f->source.element >= FN_STREAM_BYTES;
   w->stream = a->rows * row * f->sink.element >= FN_STREAM_BYTES && a->x != a->y;
 }
 

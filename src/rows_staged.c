@@ -257,7 +257,8 @@ void fn_rows_staged(const fn_rows_work *w, size_t first, size_t end) {
                        .len = w->cols,
                        .dtype = fn_source_dtype(w->f.gathers ? &w->f.source : NULL),
                        .source = w->f.gathers ? &w->f.source : NULL,
-                       .row = r};
+                       .row = r,
+                       .far = w->far};
     if (fit > 0) {
       whole_rows(&p, r, &g);
     } else {
