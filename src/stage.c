@@ -15,6 +15,17 @@ static void *at_or_null(const void *p, size_t element, ptrdiff_t i) {
   return p ? at(p, element, i) : NULL;
 }
 
+/* The sum that goes to residual_out is what the norm is taken of, if it is not rounded:
+ * then it need not be in the stage as well. */
+static bool is_stage(fastnorm_dtype working, const fn_source *s) {
+  return s->gather.residual_out && s->gather.residual_dtype == working;
+}
+
+static void *residual_out_at(const fn_source *s, size_t row, size_t i) {
+  return at_or_null(s->gather.residual_out, s->residual_element,
+                    (ptrdiff_t)row * s->residual_out_stride + (ptrdiff_t)i);
+}
+
 /* n elements from x on, which is element i of row `row`. */
 static void gather_span(const fn_source *s, const void *x, size_t row, size_t i,
                         size_t n, bool last, void *out) {
@@ -22,9 +33,9 @@ static void gather_span(const fn_source *s, const void *x, size_t row, size_t i,
   fn_gather g = s->gather;
   g.residual = at_or_null(g.residual, s->residual_element, r * s->residual_stride + c);
   g.residual_bias = at_or_null(g.residual_bias, s->residual_bias_element, c);
-  g.residual_out = last ? at_or_null(g.residual_out, s->residual_element,
-                                     r * s->residual_out_stride + c)
-                        : NULL;
+  g.residual_out = last ? residual_out_at(s, row, i) : NULL;
+  if (g.residual_out == out)
+    g.residual_out = NULL;
   s->kernels->gather(&g, x, n, out);
 }
 
@@ -68,6 +79,16 @@ fn_runs fn_gather_runs(fastnorm_dtype working, const fn_runs *g, bool last,
   const bool adds =
       s->gather.residual || s->gather.residual_bias || s->gather.residual_out;
   size_t rows = g->rows, segs = g->segs, len = g->len;
+  if (last && is_stage(working, s)) { /* rows of one segment are all that is added to */
+    for (size_t r = 0; r < rows; r++)
+      gather_span(s, at(g->x, s->element, (ptrdiff_t)r * g->row_stride), g->row + r,
+                  g->at, len, true, residual_out_at(s, g->row + r, g->at));
+    return (fn_runs){.x = residual_out_at(s, g->row, g->at),
+                     .rows = rows,
+                     .row_stride = s->residual_out_stride,
+                     .segs = 1,
+                     .len = len};
+  }
   if (!adds && !s->piece && (segs == 1 || g->seg_stride == (ptrdiff_t)len)) {
     len *= segs, segs = 1; /* what is adjacent goes in one call */
     if (rows == 1 || g->row_stride == (ptrdiff_t)len)

@@ -35,6 +35,24 @@ FN_WORD void FN_KERNEL(gather_all)(const fn_gather *g, const void *x, size_t n, 
     FN_KERNEL(gather_vec)(&copy, x, i, n - i, out, dtype, sum);
 }
 
+/* out = x + added, all of the working type: what a residual mostly is. */
+FN_WORD void FN_KERNEL(add_vec_to)(const T *x, const T *added, size_t n, T *out) {
+  const vec v = FN_KERNEL(fetch)(FASTNORM_DEFAULT, x, 0, n);
+  FN_KERNEL(put)
+  (FASTNORM_DEFAULT, out, 0, n,
+   V(add)(v, FN_KERNEL(fetch)(FASTNORM_DEFAULT, added, 0, n)), NULL, false);
+}
+
+static void FN_KERNEL(add_arrays)(const T *x, const T *added, size_t n, T *out) {
+  size_t i = FN_KERNEL(peel)(out, n);
+  if (i > 0)
+    FN_KERNEL(add_vec_to)(x, added, i, out);
+  for (; i + FN_VEC <= n; i += FN_VEC)
+    FN_KERNEL(add_vec_to)(x + i, added + i, FN_VEC, out + i);
+  if (i < n)
+    FN_KERNEL(add_vec_to)(x + i, added + i, n - i, out + i);
+}
+
 #if !FN_T_IS_FLOAT
 /* Narrower floats, widened exactly: those of 16 bits through float, so many at a time
  * that they stay in the innermost cache. */
@@ -61,6 +79,12 @@ static void FN_KERNEL(gather_narrower)(const fn_gather *g, const void *x, size_t
 
 static void FN_KERNEL(gather)(const fn_gather *g, const void *x, size_t n, void *out) {
   const bool sum = g->residual || g->residual_bias || g->residual_out;
+  if (g->residual && !g->residual_bias && !g->residual_out &&
+      FN_KERNEL(element_bytes)(g->dtype) == sizeof(T) &&
+      FN_KERNEL(element_bytes)(g->residual_dtype) == sizeof(T)) {
+    FN_KERNEL(add_arrays)((const T *)x, (const T *)g->residual, n, (T *)out);
+    return;
+  }
 #define CASE(dtype)                                                                    \
   if (sum)                                                                             \
     FN_KERNEL(gather_all)(g, x, n, (T *)out, dtype, true);                             \
