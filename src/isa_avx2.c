@@ -18,8 +18,9 @@
 #pragma GCC target("avx2,fma,f16c")
 #endif
 
-#define FN_ISA    avx2
-#define FN_HALVES 0
+#define FN_ISA     avx2
+#define FN_HALVES  0
+#define FN_IN_STEP 1
 #include "simd/avx2.h"
 
 #include "simd/image_avx2.h" /* stands on the one above */

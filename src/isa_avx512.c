@@ -18,8 +18,9 @@
 #pragma GCC target("avx512f,avx512dq,avx512vl,avx512bw,avx2,fma,f16c")
 #endif
 
-#define FN_ISA    avx512
-#define FN_HALVES 1
+#define FN_ISA     avx512
+#define FN_HALVES  1
+#define FN_IN_STEP 1
 #include "simd/avx512.h"
 
 #include "simd/image_avx512.h" /* stands on the one above */

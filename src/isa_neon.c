@@ -9,8 +9,9 @@
 #include "kernels.h"
 #include "range.h"
 
-#define FN_ISA    neon
-#define FN_HALVES 0
+#define FN_ISA     neon
+#define FN_HALVES  0
+#define FN_IN_STEP 0
 #include "simd/neon.h"
 
 #include "simd/image_neon.h" /* stands on the one above */

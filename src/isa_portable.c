@@ -14,8 +14,9 @@
 #undef FN_WORD
 #define FN_WORD static inline
 
-#define FN_ISA    portable
-#define FN_HALVES 0
+#define FN_ISA     portable
+#define FN_HALVES  0
+#define FN_IN_STEP 0
 #include "simd/portable.h"
 
 #include "simd/image_portable.h" /* stands on the one above */

@@ -5,6 +5,8 @@
  *   FN_ISA   suffix of the functions: portable, avx2, ...
  *   FN_T     prefix of the words of the dtype: f32 or f64
  *   FN_HALVES  1 where runs may be of 16-bit elements, else 0
+ *   FN_IN_STEP 1 where two chains of sums at a time are quicker than one after the
+ *              other, else 0 (in eight registers each they hardly fit)
  * The words of simd/ must be in scope. V(word) is that word of the dtype; a wide is a
  * vec of 16 doubles whatever the dtype, for the few numbers there are per row. */
 

@@ -124,8 +124,12 @@ FN_WORD size_t FN_KERNEL(add_blocks)(pending *p, const fn_runs *g, const void *x
       const size_t at = from + i + k * FN_VEC;
       FN_KERNEL(ask_ahead)(x, at + k * FN_VEC, 2, far, dtype);
       FN_KERNEL(add_steps)(&first, x, at, 1, centered, dtype);
-      FN_KERNEL(add_steps)(&second, x, at + chain, 1, centered, dtype);
+      if (FN_IN_STEP)
+        FN_KERNEL(add_steps)(&second, x, at + chain, 1, centered, dtype);
     }
+    if (!FN_IN_STEP)
+      FN_KERNEL(add_steps)
+    (&second, x, from + i + chain, FN_CHAIN, centered, dtype);
     second.first_s = first.s;
     second.first_q = first.q;
     FN_KERNEL(flush)(p, &second, r, centered, sum, sq);
@@ -358,10 +362,24 @@ FN_WORD void FN_KERNEL(add_tile)(const fn_table *t, size_t r, size_t rows, size_
   if (ahead && r + 2 * FN_BLOCK <= t->rows)
     for (int i = 0; i < FN_BLOCK; i++)
       FN_PREFETCH_VEC(x + (FN_BLOCK + i) * step);
-  FN_KERNEL(add_rows)(&b, x, step, chain, t->cols - c, narrow, centered);
-  FN_KERNEL(end_chain)(&b);
-  x += (ptrdiff_t)chain * step;
-  FN_KERNEL(add_rows)(&b, x, step, rows - chain, t->cols - c, narrow, centered);
+  if (FN_IN_STEP && rows == FN_BLOCK &&
+      t->cols - c >= FN_VEC) { /* in step, as in add_blocks() */
+    block first = b;
+    FN_UNROLL
+    for (int i = 0; i < FN_CHAIN; i++, x += step) {
+      FN_KERNEL(add_vec)
+      (&first, FN_KERNEL(row_vec)(x, FN_VEC, b.shift, narrow), centered);
+      FN_KERNEL(add_vec)
+      (&b, FN_KERNEL(row_vec)(x + FN_CHAIN * step, FN_VEC, b.shift, narrow), centered);
+    }
+    b.first_s = first.s;
+    b.first_q = first.q;
+  } else {
+    FN_KERNEL(add_rows)(&b, x, step, chain, t->cols - c, narrow, centered);
+    FN_KERNEL(end_chain)(&b);
+    x += (ptrdiff_t)chain * step;
+    FN_KERNEL(add_rows)(&b, x, step, rows - chain, t->cols - c, narrow, centered);
+  }
   if (centered)
     V(add_wide)(sum + c, V(add)(b.first_s, b.s));
   V(add_wide)(sq + c, V(add)(b.first_q, b.q));
