@@ -56,6 +56,9 @@ cdef int find_span(
         span.cols *= shape[i]
     for i in range(span.last + 1, nd):
         span.inner *= shape[i]
+    if span.inner == 0:
+        # To the C API an inner of 0 is one of 1: say elsewhere that there is nothing.
+        span.rows = 0
     return 0
 
 

@@ -294,3 +294,22 @@ def test_what_can_be_read_in_place_is_not_copied():
         assert peak_memory(run) < array.nbytes / 2, name
     copied = rows[:, ::-1]  # as documented: so the measurement does see copies
     assert peak_memory(lambda: fastnorm.rms_norm(copied, 4096, out=out)) > copied.nbytes
+
+
+def test_an_empty_axis_behind_the_normalised_ones_writes_nothing():
+    memory = np.full((2, 3, 6, 4), 7.0)
+    x, out = memory[0, :, :, :0], memory[1, :, :, :0]
+    weight = np.ones(6)
+    assert fastnorm.layer_norm(x, 6, weight, weight, axis=1, out=out) is out
+    fastnorm.layer_norm(x, 6, axis=1, out=out, lengths=[1, 2, 3])
+    fastnorm.rms_norm(x, 6, weight, axis=1, out=out)
+    fastnorm.l2_norm(x, 1, out=out)
+    found = fastnorm.layer_norm(x, 6, axis=1, return_stats=True)
+    assert [a.shape for a in found] == [(3, 6, 0), (3, 1, 0), (3, 1, 0)]
+    for gradients in (
+        fastnorm.layer_norm_backward(x, x, 6, weight, axis=1, out=out),
+        fastnorm.rms_norm_backward(x, x, 6, weight, axis=1, out=out),
+    ):
+        assert gradients.input is out and np.all(gradients.weight == 0)
+    fastnorm.l2_norm_backward(x, x, 1, out=out)
+    assert np.all(memory == 7)
