@@ -129,11 +129,11 @@ FN_WORD void FN_KERNEL(gradient_of_runs)(const fn_pairs *p, const fn_gradient *o
     stream_end();
 }
 
-static void FN_KERNEL(gradient_runs)(const fn_pairs *p, const fn_gradient *o){
-#define CASE(centered, weighted) FN_KERNEL(gradient_of_runs)(p, o, centered, weighted)
-    FN_PAIR_CASES
-
-#undef CASE
+static void FN_KERNEL(gradient_runs)(const fn_pairs *p, const fn_gradient *o) {
+  if (p->hi)
+    FN_KERNEL(gradient_of_runs)(p, o, true, p->weight != NULL);
+  else
+    FN_KERNEL(gradient_of_runs)(p, o, false, p->weight != NULL);
 }
 
 /* n numbers, one per column. */
@@ -201,5 +201,4 @@ static void FN_KERNEL(gradient_columns)(const fn_pairs *p, const fn_gradient *o)
     FN_KERNEL(gradient_of_columns)(p, o, false);
 }
 
-#undef FN_PAIR_CASES
 #undef terms
