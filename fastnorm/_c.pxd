@@ -88,6 +88,8 @@ cdef extern from "fastnorm.h" nogil:
         const size_t *lengths
         size_t positions
         fastnorm_masked masked
+        const void *weights
+        fastnorm_dtype weights_dtype
 
     const char *fastnorm_isa()
     const char *fastnorm_isa_name(size_t index)
@@ -598,6 +600,7 @@ cdef extern from "fastnorm.h" nogil:
         fastnorm_quantization x_quantization
         fastnorm_mask mask
         size_t *count
+        double *weight
 
     fastnorm_status fastnorm_moments(const fastnorm_moments_args *args)
     size_t fastnorm_moments_scratch(const fastnorm_moments_args *args)

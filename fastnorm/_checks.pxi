@@ -329,6 +329,8 @@ cdef int raise_status(str fn, c.fastnorm_status status) except -1:
     if status == c.FASTNORM_ERROR_ISA:
         raise RuntimeError(f"{fn}: {environment_isa_sentence()}")
     sentence = c.fastnorm_strerror(status).decode()
+    if status == c.FASTNORM_ERROR_WEIGHT:
+        sentence = "mask holds a weight that is negative, infinite or NaN"
     if status in (
         c.FASTNORM_ERROR_ARGS, c.FASTNORM_ERROR_NULL, c.FASTNORM_ERROR_DTYPE,
         c.FASTNORM_ERROR_ALIGNMENT, c.FASTNORM_ERROR_THREADS,

@@ -553,8 +553,9 @@ def instance_norm_backward(
 ) -> Gradients: ...
 def weight_norm_backward(
     grad_output: _Input, v: _Input, g: _Input, dim: int | None = 0, *,
-    out: _Output | None = None, needs: Sequence[str] = ("v", "g"),
-    num_threads: int | None = None, flush_denormals: bool = False,
+    norm: _Input | None = None, out: _Output | None = None,
+    needs: Sequence[str] = ("v", "g"), num_threads: int | None = None,
+    flush_denormals: bool = False,
 ) -> tuple[Any, Any]: ...
 # fmt: on
 def merge_moments(a: MomentsState, b: MomentsState) -> MomentsState: ...

@@ -80,10 +80,11 @@ out_zero_point, flush_denormals
         As for `batch_norm`.
     mean, var : array_like, shape (N, num_groups), optional
         Both or neither: normalise by these and not by the statistics of `input`.
-    mask : array_like of bool, optional
+    mask : array_like of bool, float32 or float64, optional
         Broadcastable to input's shape: what is False takes no part, whatever it holds,
         NaN and Inf too: it is in no statistics, nor in the count of values that they
-        are of.
+        are of. Numbers, finite and at least 0, are weights of the statistics: how often
+        each value counts; their sum stands for the count.
     lengths : array_like of int, shape (N,), optional
         In place of `mask`: of sample n (the first axis that is not the channels) the
         first ``lengths[n]`` positions along the next axis take part.

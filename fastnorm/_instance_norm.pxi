@@ -60,10 +60,12 @@ def instance_norm(
     post_add, activation, out_dtype, in_scale, in_zero_point, out_scale, \
 out_zero_point, flush_denormals
         As for `batch_norm`.
-    mask : array_like of bool, optional
+    mask : array_like of bool, float32 or float64, optional
         Broadcastable to input's shape: what is False takes no part, whatever it holds,
         NaN and Inf too: it is in no statistics, nor in the count of values that they
-        are of.
+        are of. Numbers, finite and at least 0, are weights of the statistics: how often
+        each value counts; their sum stands for the count, and must be above 1 where
+        running statistics are updated.
     lengths : array_like of int, shape (N,), optional
         In place of `mask`: of sample n (the first axis that is not the channels) the
         first ``lengths[n]`` positions along the next axis take part.

@@ -1,9 +1,9 @@
 # _mask.pxi - which positions take part: mask and lengths.
 # SPDX-License-Identifier: MIT
 #
-# A mask is seen as bytes of input's shape, with steps of 0 where it was broadcast; the
-# C API wants one step for each of its three extents. Lengths go to it as they are where
-# samples and positions are its own, and as a mask where they are not.
+# A mask is seen as bytes, or as weights, of input's shape, with steps of 0 where it was
+# broadcast; the C API wants one step for each of its three extents. Lengths go to it as
+# they are where samples and positions are its own, and as a mask where they are not.
 
 
 @cython.final
@@ -11,7 +11,7 @@
 cdef class Masking:
     """The mask or lengths of a call; and what C is given for them, kept alive."""
 
-    cdef ndarray mask  # bytes, or None
+    cdef ndarray mask  # bytes or weights, or None
     cdef ndarray lengths  # size_t, of each sample; or None
     cdef bint keep
     cdef ndarray used
@@ -28,12 +28,21 @@ cdef bint as_keep(str fn, object masked, bint given) except -1:
 
 
 cdef ndarray as_mask(str fn, object value, ndarray x):
-    """The bytes of a mask, of x's shape."""
+    """The bytes of a mask, or weights, of x's shape."""
     cdef ndarray a = as_base_array(fn, "mask", value)
-    if not cnp.PyArray_ISBOOL(a):
-        raise TypeError(f"{fn}: mask has dtype {a.dtype}, bool is needed")
+    if cnp.PyArray_ISBOOL(a):
+        a = a.view(np.uint8)
+    elif cnp.PyArray_TYPE(a) not in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64):
+        raise TypeError(
+            f"{fn}: mask has dtype {a.dtype}; bool is needed, or float32 or float64 "
+            "for weights"
+        )
+    elif not cnp.PyArray_ISBEHAVED_RO(a) or any(
+        [step % a.itemsize for step in (<object>a).strides]
+    ):
+        a = native_copy(a)
     try:
-        return np.broadcast_to(a, np.shape(x)).view(np.uint8)
+        return np.broadcast_to(a, np.shape(x))
     except ValueError:
         raise ValueError(
             f"{fn}: mask has shape {np.shape(a)}, "
@@ -124,11 +133,25 @@ cdef bint fold_bytes(
     return True
 
 
+cdef void set_mask_data(c.fastnorm_mask *to, ndarray a) noexcept:
+    to.mask = NULL
+    to.weights = NULL
+    if cnp.PyArray_TYPE(a) == cnp.NPY_UINT8:
+        to.mask = <const unsigned char *>cnp.PyArray_DATA(a)
+    else:
+        to.weights = cnp.PyArray_DATA(a)
+        to.weights_dtype = (
+            c.FASTNORM_FLOAT32 if cnp.PyArray_TYPE(a) == cnp.NPY_FLOAT32
+            else c.FASTNORM_FLOAT64
+        )
+
+
 cdef bint set_mask(c.fastnorm_mask *to, ndarray a, int channel, Form form) noexcept:
     """Whether each extent of the form has one step in a."""
     cdef int last = cnp.PyArray_NDIM(a) - 1
     cdef cnp.npy_intp batch = 0, spatial = 0
     cdef bint fits
+    cdef Py_ssize_t item = cnp.PyArray_ITEMSIZE(a)
     if form == TABLE:
         fits = fold_bytes(a, 0, last, channel, &batch)
     elif form == RUNS:
@@ -137,12 +160,13 @@ cdef bint set_mask(c.fastnorm_mask *to, ndarray a, int channel, Form form) noexc
         fits = fold_bytes(a, 0, channel - 1, -1, &batch) and (
             fold_bytes(a, channel + 1, last, -1, &spatial)
         )
-    to.mask = <const unsigned char *>cnp.PyArray_DATA(a)
-    to.stride = batch
-    to.spatial_stride = spatial
+    set_mask_data(to, a)
     to.channel_stride = cnp.PyArray_STRIDE(a, channel)
     if cnp.PyArray_DIM(a, channel) == 1:
         to.channel_stride = 0
+    to.stride = batch // item
+    to.spatial_stride = spatial // item
+    to.channel_stride //= item
     return fits
 
 

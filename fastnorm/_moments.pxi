@@ -63,9 +63,9 @@ def moments(
         in_scale``, rounded to float32; 1 and 0 if None.
     flush_denormals : bool, default False
         Count subnormal numbers as zero, which is faster where there are many.
-    mask : array_like of bool, optional
+    mask : array_like of bool, float32 or float64, optional
         Broadcastable to input's shape: what is False takes no part, whatever it holds,
-        NaN and Inf too.
+        NaN and Inf too. Numbers are weights, and their sum stands for the count.
     lengths : array_like of int, shape (N,), optional
         In place of `mask`: of entry n of the first axis only the first ``lengths[n]``
         positions along the first other axis that is reduced take part.

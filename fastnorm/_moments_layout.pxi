@@ -7,7 +7,7 @@ cdef struct Block:
     bint reduced
     Py_ssize_t extent
     Py_ssize_t stride  # bytes
-    Py_ssize_t mask  # that of the mask
+    Py_ssize_t mask  # that of the mask, in its elements
 
 
 cdef int find_blocks(
@@ -16,14 +16,14 @@ cdef int find_blocks(
     """Fold the axes of a, and of its mask if it has one, into blocks; how many."""
     cdef const cnp.npy_intp *shape = cnp.PyArray_DIMS(a)
     cdef const cnp.npy_intp *strides = cnp.PyArray_STRIDES(a)
-    cdef Py_ssize_t step = 0
+    cdef Py_ssize_t step = 0, item = 1 if mask is None else cnp.PyArray_ITEMSIZE(mask)
     cdef int count = 0
     cdef int i
     for i in range(cnp.PyArray_NDIM(a)):
         if shape[i] == 1:
             continue
         if mask is not None:
-            step = cnp.PyArray_STRIDE(mask, i)
+            step = cnp.PyArray_STRIDE(mask, i) // item
         if (
             count > 0
             and blocks[count - 1].reduced == reduced[i]
@@ -109,9 +109,12 @@ cdef c.fastnorm_status step_moments(
         args.x = <const char *>args.x + outer_step
         args.mean += args.channels
         args.m2 += args.channels
-        if args.count is not NULL:
-            args.count += args.channels
+        if args.weight is not NULL:
+            args.weight += args.channels
+        if args.mask.mask is not NULL:
             args.mask.mask += mask_step
+        elif args.mask.weights is not NULL:
+            args.mask.weights = <const char *>args.mask.weights + mask_step
     return c.FASTNORM_OK
 
 
@@ -121,7 +124,8 @@ cdef object reduce_moments(
 ):
     """Fill mean and m2, packed, with the moments over the reduced axes of x.
 
-    counts, which there is where there is a mask, with how many values they are of.
+    counts, which there is where there is a mask, with how many values they are of, or
+    the sums of their weights.
     """
     cdef c.fastnorm_moments_args args = options[0]
     cdef Block blocks[MAX_AXES]
@@ -133,6 +137,8 @@ cdef object reduce_moments(
         outer = blocks[0].extent
         outer_step = blocks[0].stride
         mask_step = blocks[0].mask
+        if mask is not None:
+            mask_step *= cnp.PyArray_ITEMSIZE(mask)
         skip = 1
     if not set_layout(&args, blocks + skip, count - skip, cnp.PyArray_ITEMSIZE(x)):
         return False
@@ -140,8 +146,8 @@ cdef object reduce_moments(
     args.mean = <double *>cnp.PyArray_DATA(mean)
     args.m2 = <double *>cnp.PyArray_DATA(m2)
     if mask is not None:
-        args.mask.mask = <const unsigned char *>cnp.PyArray_DATA(mask)
-        args.count = <size_t *>cnp.PyArray_DATA(counts)
+        set_mask_data(&args.mask, mask)
+        args.weight = <double *>cnp.PyArray_DATA(counts)
     check_status(
         "moments",
         run_moments(
@@ -217,7 +223,7 @@ cdef tuple moments_of(
     mean = np.empty(kept)
     m2 = np.empty(kept)
     if mask is not None:
-        counts = np.zeros(kept, np.uintp)
+        counts = np.zeros(kept)
         mask = mask.transpose(order)
     if count == 0:
         mean.fill(NAN)
@@ -228,14 +234,14 @@ cdef tuple moments_of(
         fill_moments(options, x.transpose(order), mask, reduced, mean, m2, counts)
     back = np.argsort(order)
     return (
-        count if counts is None else counts.transpose(back).astype(np.int64),
+        count if counts is None else counts.transpose(back),
         np.ascontiguousarray(mean.transpose(back)),
         np.ascontiguousarray(m2.transpose(back)),
     )
 
 
 cdef ndarray moments_mask(object mask, object lengths, ndarray x, list axes):
-    """The bytes of a mask of x's shape, or None."""
+    """The bytes of a mask of x's shape, or weights, or None."""
     if mask is not None and lengths is not None:
         raise ValueError("moments: mask and lengths cannot be given together")
     if mask is not None:
@@ -265,4 +271,10 @@ cdef object common_count(ndarray counts, ndarray mask, list axes):
             "moments: return_state=True needs a mask that is the same for all that is "
             "kept (RunningMoments has counts of their own)"
         )
-    return int(counts.flat[0]) if cnp.PyArray_SIZE(counts) > 0 else 0
+    count = counts.flat[0] if cnp.PyArray_SIZE(counts) > 0 else 0.0
+    if count % 1.0 != 0.0 or count >= 2.0**53:
+        raise ValueError(
+            "moments: return_state=True needs weights whose sum is a whole number, "
+            f"not {count} (RunningMoments merges any)"
+        )
+    return int(count)

@@ -100,7 +100,8 @@ typedef enum fastnorm_status {
   FASTNORM_ERROR_MOMENTUM = 9,
   /* running_mean and running_var must come together, and inference needs them */
   FASTNORM_ERROR_RUNNING = 10,
-  /* training with one value per channel has no variance */
+  /* training with one value per channel, or weights of a sum of at most 1, has no
+   * (unbiased) variance */
   FASTNORM_ERROR_COUNT = 11,
   /* an instruction set that is unknown or that this CPU lacks */
   FASTNORM_ERROR_ISA = 12,
@@ -126,8 +127,8 @@ typedef enum fastnorm_status {
   FASTNORM_ERROR_WEIGHT = 21,
   /* .scratch_size is less than the call needs */
   FASTNORM_ERROR_SCRATCH = 22,
-  /* a mask and lengths together, a length above the number of positions, .positions
-   * that do not fit, or .masked is no fastnorm_masked */
+  /* two of mask, weights and lengths together, a length above the number of positions,
+   * .positions that do not fit, or .masked is no fastnorm_masked */
   FASTNORM_ERROR_MASK = 23
 } fastnorm_status;
 
@@ -208,7 +209,8 @@ typedef enum fastnorm_masked {
 
 /* Which elements of x [batch, channels, spatial] take part. The others are in no
  * statistics, whatever they hold, NaN and Inf too. All zero: all of them do. A mask
- * that leaves out nothing counts as none.
+ * that leaves out nothing counts as none. Of `mask`, `weights` and `lengths` only one
+ * may be given.
  *
  * Statistics, and with them the results, have the bits of the same call on an array of
  * what takes part alone, where there is such an array: the mask is the same for all
@@ -220,11 +222,18 @@ typedef enum fastnorm_masked {
  *   given as 0, and its running statistics stay as they are.
  * - Where statistics of the batch need more than one value per channel (batch norm) or
  *   instance (instance norm), exactly one is FASTNORM_ERROR_COUNT.
- * - With stored or running statistics to be applied, only y depends on the mask. */
+ * - With stored or running statistics to be applied, only y depends on the mask.
+ *
+ * Weights w that are all 0 or 1 are such a mask. Others say how often each element
+ * counts: with W the sum of them, the mean is sum(w * x) / W and the variance
+ * sum(w * (x - mean)^2) / W. An element of weight 0 takes no part; each other one is
+ * normalised as any. W stands for the count in running statistics, whose variance is
+ * that sum divided by W - 1: where they are to be updated, 0 < W <= 1 is
+ * FASTNORM_ERROR_COUNT. */
 typedef struct fastnorm_mask {
   /* NULL, or bytes: element (n, c, s) takes part if the one at n * stride +
-   * c * channel_stride + s * spatial_stride is not 0. A stride of 0 is one byte for
-   * all of them. */
+   * c * channel_stride + s * spatial_stride is not 0. A stride of 0 is one byte (or
+   * weight) for all of them. */
   const unsigned char *mask;
   ptrdiff_t stride, channel_stride, spatial_stride;
   /* NULL, or [batch]: the first lengths[n] of the spatial positions of sample n take
@@ -233,6 +242,10 @@ typedef struct fastnorm_mask {
   const size_t *lengths;
   size_t positions;
   fastnorm_masked masked;
+  /* NULL, or weights, float32 (0 too) or float64, with the strides of the mask: finite
+   * and not negative, else FASTNORM_ERROR_WEIGHT. */
+  const void *weights;
+  fastnorm_dtype weights_dtype;
 } fastnorm_mask;
 
 /* ---- Instruction sets ---------------------------------------------------------- */
@@ -947,7 +960,7 @@ fastnorm_l2_norm_backward(const fastnorm_l2_norm_backward_args *args);
  * 1; of a whole array, batch = 1, channels = 1.
  *
  * The variance with d degrees of freedom is m2[c] / (batch * spatial - d). Where a mask
- * leaves nothing, mean and m2 are 0. */
+ * leaves nothing, mean and m2 are 0. With weights m2 is the sum of w * (x - mean)^2. */
 typedef struct fastnorm_moments_args {
   size_t size; /* sizeof(fastnorm_moments_args) */
   fastnorm_dtype dtype;
@@ -965,6 +978,9 @@ typedef struct fastnorm_moments_args {
   fastnorm_quantization x_quantization; /* where x is 8-bit */
   fastnorm_mask mask;                   /* .masked has no use here */
   size_t *count; /* [channels], written if not NULL: how many values took part */
+  /* [channels], written if not NULL: the sum of their weights, by which m2 is to be
+   * divided; the count where there are none */
+  double *weight;
 } fastnorm_moments_args;
 
 FASTNORM_API fastnorm_status fastnorm_moments(const fastnorm_moments_args *args);

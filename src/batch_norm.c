@@ -126,11 +126,12 @@ static void no_correction(const fn_renorm *renorm, const fn_batch_work *w) {
 }
 
 /* Before anything is written: what the mask says of the counts. */
-static fastnorm_status read_mask(const fastnorm_batch_norm_args *args,
-                                 const fn_mask *mask, fn_batch_work *w) {
+static fastnorm_status read_mask(const fastnorm_batch_norm_args *args, fn_mask *mask,
+                                 fn_batch_work *w) {
   fn_mask_survey found;
   const fastnorm_status s = fn_mask_look(mask, false, &found);
-  if (s == FASTNORM_OK && args->training && found.single)
+  if (s == FASTNORM_OK && args->training && found.single &&
+      (args->running_mean || !mask->weighted))
     return FASTNORM_ERROR_COUNT;
   w->mask = found.all ? NULL : mask;
   return s;

@@ -4,11 +4,13 @@
 #include "check.h"
 #include "threads.h"
 
-fn_batch_work fn_batch_of_count(const fn_batch_work *w, size_t count) {
+fn_batch_work fn_batch_of_count(const fn_batch_work *w, size_t channel, size_t count) {
   fn_batch_work one = *w;
-  one.running.unbias = (double)count / ((double)count - 1.0);
   if (count == 0)
     one.running.mean = NULL;
+  if (one.running.mean)
+    one.running.unbias = fn_mask_unbias(
+        w->mask->weighted ? fn_mask_weight_all(w->mask, channel) : (double)count);
   return one;
 }
 
@@ -40,11 +42,16 @@ typedef struct column_block {
   size_t rows; /* per piece */
 } column_block;
 
-/* Column c of the block as a run of what takes part. */
-static fn_runs column_of(const column_block *b, size_t c, size_t count,
-                         fn_masked_source *s) {
+/* Columns from c of the block on as runs of what takes part. */
+static fn_runs columns_of(const column_block *b, size_t c, size_t n, size_t count,
+                          fn_masked_source *s) {
   const fn_batch_work *w = b->w;
-  return fn_channels_masked_runs(&w->a, w->mask, &w->f, b->first + c, 1, count, s);
+  return fn_channels_masked_runs(&w->a, w->mask, &w->f, b->first + c, n, count, s);
+}
+
+/* How many columns are read side by side as runs: those of one pattern. */
+static size_t columns_beside(const column_block *b) {
+  return fn_mask_is_shared(b->w->mask) ? FN_GROUP : 1;
 }
 
 static void set_empty(const column_block *b, size_t c) {
@@ -55,29 +62,34 @@ static void set_empty(const column_block *b, size_t c) {
   s->is_slow[c] = false;
 }
 
-/* The statistics of a column with a pattern of its own: those of a run. */
-static void column_task(void *context, size_t c) {
+/* The statistics of columns with a pattern of their own, or weighted: those of runs. */
+static void column_task(void *context, size_t index) {
   const column_block *b = context;
   const fn_batch_work *w = b->w;
-  const size_t count = fn_mask_count_all(w->mask, b->first + c);
+  const size_t beside = columns_beside(b), first = index * beside;
+  const size_t n = b->cols - first < beside ? b->cols - first : beside;
+  const size_t count = fn_mask_count_all(w->mask, b->first + first);
   fn_column_stats *s = b->s;
   fn_masked_source source;
   fn_group_stats found;
-  if (count == 0) {
+  for (size_t c = first; count == 0 && c < first + n; c++)
     set_empty(b, c);
+  if (count == 0)
     return;
-  }
-  const fn_runs run = column_of(b, c, count, &source);
+  const fn_runs run = columns_of(b, first, n, count, &source);
   fn_runs_stats(w->a.kernels, w->a.dtype, &run, w->eps, true, &found);
-  s->is_slow[c] = found.any_slow;
-  if (found.any_slow) { /* the run is read again where that is known of all columns */
-    fn_set(w->a.dtype, &found.hi, 0, 0.0);
-    fn_set(w->a.dtype, &found.lo, 0, 0.0);
-    found.var[0] = 1.0;
+  for (size_t i = 0; i < n; i++) {
+    const size_t c = first + i;
+    s->is_slow[c] = found.any_slow && found.is_slow[i];
+    if (s->is_slow[c]) { /* the run is read again where that is known of all columns */
+      fn_set(w->a.dtype, &found.hi, i, 0.0);
+      fn_set(w->a.dtype, &found.lo, i, 0.0);
+      found.var[i] = 1.0;
+    }
+    fn_set(w->a.dtype, &s->hi, c, fn_get(w->a.dtype, &found.hi, i));
+    fn_set(w->a.dtype, &s->lo, c, fn_get(w->a.dtype, &found.lo, i));
+    s->var[c] = found.var[i];
   }
-  fn_set(w->a.dtype, &s->hi, c, fn_get(w->a.dtype, &found.hi, 0));
-  fn_set(w->a.dtype, &s->lo, c, fn_get(w->a.dtype, &found.lo, 0));
-  s->var[c] = found.var[0];
 }
 
 static void find_columns(const column_block *b, size_t count) {
@@ -86,9 +98,10 @@ static void find_columns(const column_block *b, size_t count) {
   s->any_slow = false;
   if (!w->training) {
     fn_batch_read_running(w, b->first, b->cols, &s->hi, s->var);
-  } else if (!fn_mask_is_shared(w->mask)) {
-    fn_parallel_for(w->a.exec, b->cols, w->a.batch * b->cols * w->a.element,
-                    column_task, (void *)b);
+  } else if (!fn_mask_is_shared(w->mask) || w->mask->weighted) {
+    const size_t beside = columns_beside(b);
+    fn_parallel_for(w->a.exec, (b->cols + beside - 1) / beside,
+                    w->a.batch * b->cols * w->a.element, column_task, (void *)b);
     for (size_t c = 0; c < b->cols; c++)
       s->any_slow |= s->is_slow[c];
   } else if (count > 0) {
@@ -109,7 +122,7 @@ static void find_slow(const column_block *b, size_t c, size_t count) {
     fn_slow_given(fn_get(w->a.dtype, &b->s->hi, c), 0.0, b->s->var[c], w->eps,
                   &b->slow[c]);
   } else if (count > 0) {
-    const fn_runs run = column_of(b, c, count, &source);
+    const fn_runs run = columns_of(b, c, 1, count, &source);
     fn_slow_stats(w->a.dtype, &run, w->eps, true, &b->slow[c]);
   }
 }
@@ -118,7 +131,7 @@ static void find_slow(const column_block *b, size_t c, size_t count) {
 static void report_columns(const column_block *b, size_t count) {
   const fn_batch_work *w = b->w;
   const fn_column_stats *s = b->s;
-  const fn_batch_work all = fn_batch_of_count(w, count);
+  const fn_batch_work all = fn_batch_of_count(w, b->first, count);
   const bool shared = fn_mask_is_shared(w->mask) || !w->training;
   if (shared && !s->any_slow && (count > 0 || !w->training)) {
     fn_batch_report_all(&all, b->first, b->cols, &s->hi, w->training ? &s->lo : NULL,
@@ -127,7 +140,7 @@ static void report_columns(const column_block *b, size_t count) {
   }
   for (size_t c = 0; c < b->cols; c++) {
     const size_t n = shared ? count : fn_mask_count_all(w->mask, b->first + c);
-    const fn_batch_work one = fn_batch_of_count(w, n);
+    const fn_batch_work one = fn_batch_of_count(w, b->first + c, n);
     fn_column_result found = {0.0, 0.0, 0.0};
     if (!w->training) {
       fn_column_given(w->a.dtype, w->eps, s, c, &found);

@@ -264,7 +264,7 @@ static void masked_group_stats(const fn_batch_work *w, size_t first, size_t rows
                                bool is_long, fn_group_stats *s, group_parameters *p) {
   const fn_channels *a = &w->a;
   const size_t count = fn_mask_count_all(w->mask, first);
-  const fn_batch_work one = fn_batch_of_count(w, count);
+  const fn_batch_work one = fn_batch_of_count(w, first, count);
   fn_masked_source source;
   for (size_t r = 0; count == 0 && r < rows; r++)
     fn_batch_report(&one, first + r, &(fn_column_result){0.0, 0.0, 0.0});

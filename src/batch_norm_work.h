@@ -66,7 +66,8 @@ void fn_batch_masked_apply(const fn_batch_work *w, size_t first, size_t sample,
                            const fn_run_apply *a, const fn_runs *g,
                            const fn_output *out);
 
-/* w for channels of `count` values each: how their running statistics are updated. */
-fn_batch_work fn_batch_of_count(const fn_batch_work *w, size_t count);
+/* w for channels like this one, of `count` values each: how their running statistics
+ * are updated. */
+fn_batch_work fn_batch_of_count(const fn_batch_work *w, size_t channel, size_t count);
 
 #endif

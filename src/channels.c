@@ -87,6 +87,12 @@ size_t fn_channels_group(const fn_channels *a) {
   return fit < 1 ? 1 : fit > FN_GROUP ? FN_GROUP : fit;
 }
 
+/* Short segments end before what is asked for is read. */
+static bool is_far(const fn_channels *a) {
+  const size_t channel = a->spatial * a->element;
+  return channel >= 16384 && a->batch * a->channels * channel >= FN_STREAM_BYTES;
+}
+
 fn_runs fn_channels_runs(const fn_channels *a, size_t first, size_t rows) {
   return (fn_runs){.x = fn_channels_at(a, 0, first),
                    .source = a->source,
@@ -94,7 +100,8 @@ fn_runs fn_channels_runs(const fn_channels *a, size_t first, size_t rows) {
                    .row_stride = a->channel_stride,
                    .segs = a->batch,
                    .seg_stride = a->stride,
-                   .len = a->spatial};
+                   .len = a->spatial,
+                   .far = is_far(a)};
 }
 
 static void begin_masked(const fn_channels *a, const fn_mask *m, const fn_formats *f,
@@ -176,6 +183,10 @@ static void run_chunk_task(void *context, size_t index) {
 void fn_channels_long(const fn_channels *a, const fn_runs *g, double eps,
                       fn_group_stats *s) {
   const size_t chunks = fn_run_chunks(g, a->dtype);
+  if (fn_runs_are_weighted(g)) {
+    fn_weighted_stats(a->dtype, g, eps, a->exec, a->scratch, s);
+    return;
+  }
   if (!a->about_zero)
     fn_runs_shift(a->kernels, a->dtype, g, &s->shift);
   for (size_t r = 0; r < g->rows; r++) {

@@ -67,7 +67,8 @@ fastnorm_status fastnorm_instance_norm(const fastnorm_instance_norm_args *caller
   s = fn_samples_check(&groups, running, &work, &single);
   if (s != FASTNORM_OK || work.batch == 0)
     return s;
-  if (!args.use_running_stats && single)
+  const bool relative = work.is_masked && work.mask.weighted && !args.running_mean;
+  if (!args.use_running_stats && single && !relative)
     return FASTNORM_ERROR_COUNT;
   work.running_mean = fn_vector_of(args.running_mean, work.f.params);
   work.running_var = fn_vector_of(args.running_var, work.f.params);

@@ -1,11 +1,14 @@
-/* masked.h - which positions take part: masks and lengths.
+/* masked.h - which positions take part: masks, weights and lengths.
  * SPDX-License-Identifier: MIT
  *
  * Statistics are those of a run (or table) of what takes part, packed: a source hands
  * it to the kernels chunk by chunk, so that sums, and with them the bits, are those of
- * the same call on packed data. Results are written span by span. */
+ * the same call on packed data. Results are written span by span. Statistics of weights
+ * that are not all 0 or 1 are those of masked_weights.c. */
 #ifndef FN_MASKED_H
 #define FN_MASKED_H
+
+#include <string.h>
 
 #include "check.h"
 #include "columns.h"
@@ -17,7 +20,9 @@
  * table [batch, channels] is one sample, but for lengths. */
 typedef struct fn_mask {
   const unsigned char *bytes;                        /* or NULL: lengths */
-  ptrdiff_t stride, channel_stride, position_stride; /* of bytes; 0: shared */
+  ptrdiff_t stride, channel_stride, position_stride; /* bytes; 0: shared */
+  size_t element; /* 1, or of float or double weights: what is 0 takes no part */
+  bool weighted;  /* fn_mask_look() has found weights other than 0 and 1 */
   const size_t *lengths;
   size_t samples, positions, channels;
   bool keep;
@@ -33,12 +38,27 @@ static inline bool fn_mask_is_shared(const fn_mask *m) {
   return !m->bytes || m->channel_stride == 0 || m->channels == 1;
 }
 
-/* How many of n bytes, `step` apart, are not 0. */
-size_t fn_mask_count_bytes(const unsigned char *bytes, ptrdiff_t step, size_t n);
+/* Whether an element of a mask is not 0, and not the other zero either. */
+static inline bool fn_mask_takes(const unsigned char *p, size_t element) {
+  uint32_t four;
+  uint64_t eight;
+  if (element == 1)
+    return *p != 0;
+  if (element == 4) {
+    memcpy(&four, p, sizeof(four));
+    return four << 1 != 0;
+  }
+  memcpy(&eight, p, sizeof(eight));
+  return eight << 1 != 0;
+}
 
-/* From byte i on: where the first one is that is 0, or is not; n if none is. */
-size_t fn_mask_find(const unsigned char *bytes, ptrdiff_t step, size_t i, size_t n,
-                    bool zero);
+/* How many of n elements, `step` bytes apart, are not 0. */
+size_t fn_mask_count_some(const unsigned char *bytes, ptrdiff_t step, size_t element,
+                          size_t n);
+
+/* From element i on: where the first one is that is 0, or is not; n if none is. */
+size_t fn_mask_find(const unsigned char *bytes, ptrdiff_t step, size_t element,
+                    size_t i, size_t n, bool zero);
 
 /* Whether what takes part of a channel in a sample is one stretch, and where it is. */
 bool fn_mask_is_stretch(const fn_mask *m, size_t sample, size_t channel, size_t *first,
@@ -48,16 +68,26 @@ bool fn_mask_is_stretch(const fn_mask *m, size_t sample, size_t channel, size_t 
 size_t fn_mask_count(const fn_mask *m, size_t sample, size_t channel);
 size_t fn_mask_count_all(const fn_mask *m, size_t channel);
 
+/* Where m is weighted the sums of their weights, else the same. */
+double fn_mask_weight(const fn_mask *m, size_t sample, size_t channel);
+double fn_mask_weight_all(const fn_mask *m, size_t channel);
+
+/* n / (n - 1), for such a number. */
+static inline double fn_mask_unbias(double n) {
+  return n < 0x1p60 ? n / (n - 1.0) : 1.0;
+}
+
 /* What must be known before anything is written. The counts are those of a channel, or
- * with `by_sample` of a channel in one sample. */
+ * with `by_sample` of a channel in one sample; of weights, their sums. */
 typedef struct fn_mask_survey {
-  bool all;    /* nothing is left out */
-  bool single; /* some count is 1 */
-  size_t most; /* the largest count */
+  bool all;    /* nothing is left out, nor weighted */
+  bool single; /* some count is 1, or sum of weights at most 1 but not 0 */
+  double most; /* the largest count */
 } fn_mask_survey;
 
-/* FASTNORM_ERROR_MASK if a length is above the number of positions. */
-fastnorm_status fn_mask_look(const fn_mask *m, bool by_sample, fn_mask_survey *found);
+/* FASTNORM_ERROR_MASK if a length is above the number of positions,
+ * FASTNORM_ERROR_WEIGHT if a weight is none. Finds out whether m is weighted. */
+fastnorm_status fn_mask_look(fn_mask *m, bool by_sample, fn_mask_survey *found);
 
 /* ---- reading ---- */
 
@@ -67,6 +97,8 @@ typedef struct fn_positions {
   const unsigned char *bytes;
   const size_t *lengths;
   ptrdiff_t stride, position_stride;
+  size_t element;
+  bool weighted;       /* read by masked_weights.c: all positions, in any order */
   size_t lengths_step; /* 1, or 0 where all samples have the same length */
   size_t samples, positions;
   size_t width;                          /* adjacent elements of x at each position */
@@ -94,6 +126,10 @@ void fn_masked_begin_sample(const fn_mask *m, const fn_formats *f, size_t sample
 /* The same source, or a copy of one with a place of its own. */
 const fn_source *fn_masked_own(const fn_source *s, fn_masked_source *own);
 
+/* n elements of x, `step` apart, in the working type. */
+void fn_masked_gather(fastnorm_dtype working, const fn_source *s, const void *x,
+                      ptrdiff_t step, size_t n, void *out);
+
 /* n elements from element i on, of `width` at each position, position 0 of sample 0 of
  * which is at x. */
 void fn_positions_gather(fastnorm_dtype working, const fn_source *s, const void *x,
@@ -102,6 +138,18 @@ void fn_positions_gather(fastnorm_dtype working, const fn_source *s, const void 
 /* Whether the elements of a run lie one after another in x, which has the working
  * type: then `in_place` is that run without a source. */
 bool fn_positions_adjacent(fastnorm_dtype working, const fn_runs *g, fn_runs *in_place);
+
+/* ---- weights ---- */
+
+static inline bool fn_runs_are_weighted(const fn_runs *g) {
+  return g->source && g->source->positions && g->source->positions->weighted;
+}
+
+/* What fn_runs_stats() and fn_slow_stats() give for such runs. With scratch, of
+ * fn_channels_scratch(), all threads share one run. */
+void fn_weighted_stats(fastnorm_dtype dtype, const fn_runs *g, double eps,
+                       const fastnorm_exec *exec, double *scratch, fn_group_stats *s);
+void fn_weighted_slow(fastnorm_dtype dtype, const fn_runs *g, double eps, fn_slow *s);
 
 /* ---- writing ---- */
 

@@ -63,8 +63,9 @@ static size_t stretch(const fn_mask *m, const unsigned char *bytes, size_t sampl
   }
   while (n < most) {
     const size_t some = most - n < block ? most - n : block;
-    const size_t count = fn_mask_count_bytes(
-        bytes + (ptrdiff_t)(first + n) * m->position_stride, m->position_stride, some);
+    const size_t count =
+        fn_mask_count_some(bytes + (ptrdiff_t)(first + n) * m->position_stride,
+                           m->position_stride, m->element, some);
     const kind found = count == 0 ? NONE : count == some ? ALL : SOME;
     if (n > 0 && found != *is)
       return n;
@@ -90,13 +91,35 @@ typedef struct gaps {
   } at[FN_COLUMNS / 2];
 } gaps;
 
-static void find_gaps(const unsigned char *bytes, ptrdiff_t step, size_t n, gaps *g) {
+static void find_gaps(const unsigned char *bytes, ptrdiff_t step, size_t element,
+                      size_t n, gaps *g) {
   g->count = 0;
-  for (size_t i = 0; (i = fn_mask_find(bytes, step, i, n, true)) < n;) {
-    const size_t end = fn_mask_find(bytes, step, i, n, false);
+  for (size_t i = 0; (i = fn_mask_find(bytes, step, element, i, n, true)) < n;) {
+    const size_t end = fn_mask_find(bytes, step, element, i, n, false);
     g->at[g->count].first = i;
     g->at[g->count++].n = end - i;
     i = end;
+  }
+}
+
+/* Whether gaps are to be zeros of four bytes: then each element is kept or cleared by a
+ * word, where many gaps would cost a call each. */
+static bool clears_words(const fn_masked_output *o) {
+  return !o->mask->keep && o->f->sink.element == sizeof(uint32_t);
+}
+
+static void find_words(const unsigned char *bytes, ptrdiff_t step, size_t element,
+                       size_t n, uint32_t *words) {
+  for (size_t i = 0; i < n; i++)
+    words[i] = (uint32_t)0 - fn_mask_takes(bytes + (ptrdiff_t)i * step, element);
+}
+
+static void clear(const uint32_t *words, size_t n, void *y) {
+  uint32_t word;
+  for (char *p = y; n > 0; n--, p += sizeof(word)) {
+    memcpy(&word, p, sizeof(word));
+    word &= *words++;
+    memcpy(p, &word, sizeof(word));
   }
 }
 
@@ -128,7 +151,14 @@ static void mixed_runs(const fn_masked_output *o, const fn_run_apply *a,
   for (size_t r = 0; saves && r < g->rows; r++)
     memcpy(room + r * line, y + (ptrdiff_t)r * out->row_stride * ys, line);
   fn_runs_apply(a, g, out);
-  find_gaps(bytes, o->mask->position_stride, g->len, &found);
+  if (clears_words(o)) {
+    uint32_t words[BLOCK];
+    find_words(bytes, o->mask->position_stride, o->mask->element, g->len, words);
+    for (size_t r = 0; r < g->rows; r++)
+      clear(words, g->len, y + (ptrdiff_t)r * out->row_stride * ys);
+    return;
+  }
+  find_gaps(bytes, o->mask->position_stride, o->mask->element, g->len, &found);
   for (size_t r = 0; r < g->rows; r++)
     write_over(o, &found, (const char *)g->x + (ptrdiff_t)r * g->row_stride * xs,
                y + (ptrdiff_t)r * out->row_stride * ys, saves ? room + r * line : NULL);
@@ -190,7 +220,15 @@ static void mixed_rows(const table_apply *a, const fn_table *t, const fn_output 
     memcpy(room + r * line, y + (ptrdiff_t)r * out->seg_stride * ys, line);
   apply_rows(a, t, out);
   for (size_t r = 0; r < t->rows; r++) {
-    find_gaps(bytes + (ptrdiff_t)r * m->position_stride, step, t->cols, &found);
+    if (step != 0 && clears_words(o)) {
+      uint32_t words[FN_COLUMNS];
+      find_words(bytes + (ptrdiff_t)r * m->position_stride, step, m->element, t->cols,
+                 words);
+      clear(words, t->cols, y + (ptrdiff_t)r * out->seg_stride * ys);
+      continue;
+    }
+    find_gaps(bytes + (ptrdiff_t)r * m->position_stride, step, m->element, t->cols,
+              &found);
     write_over(o, &found, (const char *)t->x + (ptrdiff_t)r * t->stride * xs,
                y + (ptrdiff_t)r * out->seg_stride * ys, saves ? room + r * line : NULL);
   }

@@ -18,6 +18,8 @@ void fn_masked_begin(const fn_mask *m, const fn_formats *f, size_t channel,
       .lengths = m->lengths,
       .stride = m->stride,
       .position_stride = m->position_stride,
+      .element = m->element,
+      .weighted = m->weighted,
       .lengths_step = 1,
       .samples = m->samples,
       .positions = m->positions,
@@ -80,7 +82,8 @@ static void seek(fn_positions *p, size_t q) {
       continue;
     }
     size_t block = smaller(left, 16 * BLOCK), n;
-    while ((n = fn_mask_count_bytes(bytes_at(p), p->position_stride, block)) > wanted)
+    while ((n = fn_mask_count_some(bytes_at(p), p->position_stride, p->element,
+                                   block)) > wanted)
       block = (block + 1) / 2;
     skip(p, block, n);
   }
@@ -104,9 +107,8 @@ static void read_line(const char *x, ptrdiff_t step, size_t size, size_t n,
 }
 #undef LINE
 
-/* The same of elements `step` apart, in the working type. */
-static void gather_line(fastnorm_dtype working, const fn_source *s, const void *x,
-                        ptrdiff_t step, size_t n, void *out) {
+void fn_masked_gather(fastnorm_dtype working, const fn_source *s, const void *x,
+                      ptrdiff_t step, size_t n, void *out) {
   const size_t size = s->element;
   if (step != 1 && n > 1) {
     unsigned char line[BLOCK * 8];
@@ -114,7 +116,8 @@ static void gather_line(fastnorm_dtype working, const fn_source *s, const void *
       const size_t some = smaller(n - i, BLOCK);
       const ptrdiff_t bytes = step * (ptrdiff_t)size;
       read_line((const char *)x + (ptrdiff_t)i * bytes, bytes, size, some, line);
-      gather_line(working, s, line, 1, some, fn_element(working, out, (ptrdiff_t)i));
+      fn_masked_gather(working, s, line, 1, some,
+                       fn_element(working, out, (ptrdiff_t)i));
     }
   } else if (s->gather.dtype == working) {
     memcpy(out, x, n * size);
@@ -147,8 +150,8 @@ static size_t whole(fn_positions *p, size_t most, size_t *some) {
     size_t n = 0;
     while (n < left && n < most) {
       *some = smaller(left - n, BLOCK);
-      const size_t count = fn_mask_count_bytes(
-          bytes + (ptrdiff_t)n * p->position_stride, p->position_stride, *some);
+      const size_t count = fn_mask_count_some(bytes + (ptrdiff_t)n * p->position_stride,
+                                              p->position_stride, p->element, *some);
       if (count == 0 && n == 0)
         break;
       if (count < *some)
@@ -184,14 +187,22 @@ static size_t gather_some(fastnorm_dtype working, const fn_source *s, const void
   size_t read, k;
   const void *v = x_at(s, x);
   if (s->gather.dtype != working || p->x_position_stride != 1) {
-    gather_line(working, s, v, p->x_position_stride, block, room);
+    fn_masked_gather(working, s, v, p->x_position_stride, block, room);
     v = room;
   }
   const unsigned char *bytes = bytes_at(p);
+  ptrdiff_t step = p->position_stride;
+  unsigned char takes[BLOCK];
+  if (p->element > 1) { /* weights of 0 and 1 */
+    for (size_t i = 0; i < block; i++)
+      takes[i] = fn_mask_takes(bytes + (ptrdiff_t)i * step, p->element);
+    bytes = takes;
+    step = 1;
+  }
   if (working == FASTNORM_FLOAT32)
-    k = pack_float(bytes, p->position_stride, block, v, n, &read, out);
+    k = pack_float(bytes, step, block, v, n, &read, out);
   else
-    k = pack_double(bytes, p->position_stride, block, v, n, &read, out);
+    k = pack_double(bytes, step, block, v, n, &read, out);
   skip(p, read, k);
   return k;
 }
@@ -205,23 +216,20 @@ static size_t gather_wide(fastnorm_dtype working, const fn_source *s, const void
   if (found == 0) { /* a block of both: its first stretch */
     const ptrdiff_t step = p->position_stride;
     const unsigned char *bytes = bytes_at(p);
-    size_t gap = 0;
-    while (bytes[(ptrdiff_t)gap * step] == 0)
-      gap++;
-    while (gap + found < some && bytes[(ptrdiff_t)(gap + found) * step] != 0)
-      found++;
+    const size_t gap = fn_mask_find(bytes, step, p->element, 0, some, false);
+    found = fn_mask_find(bytes, step, p->element, gap, some, true) - gap;
     skip(p, gap, 0);
   }
   if (p->x_position_stride == (ptrdiff_t)width) {
     const char *from = (const char *)x_at(s, x) + lane * s->element;
     done = smaller(found * width - lane, n);
-    gather_line(working, s, from, 1, done, out);
+    fn_masked_gather(working, s, from, 1, done, out);
   } else {
     for (size_t k = 0, at = lane; k < found && done < n; k++, at = 0) {
       const ptrdiff_t i = (ptrdiff_t)k * p->x_position_stride + (ptrdiff_t)at;
       const size_t take = smaller(width - at, n - done);
-      gather_line(working, s, (const char *)x_at(s, x) + i * (ptrdiff_t)s->element, 1,
-                  take, fn_element(working, out, (ptrdiff_t)done));
+      fn_masked_gather(working, s, (const char *)x_at(s, x) + i * (ptrdiff_t)s->element,
+                       1, take, fn_element(working, out, (ptrdiff_t)done));
       done += take;
     }
   }
@@ -240,7 +248,7 @@ void fn_positions_gather(fastnorm_dtype working, const fn_source *s, const void 
     if (width > 1) {
       k = gather_wide(working, s, x, width, i % width, n, out);
     } else if ((k = whole(p, n, &some)) > 0) {
-      gather_line(working, s, x_at(s, x), p->x_position_stride, k, out);
+      fn_masked_gather(working, s, x_at(s, x), p->x_position_stride, k, out);
       skip(p, k, k);
     } else {
       k = gather_some(working, s, x, some, n, out);

@@ -15,6 +15,7 @@ typedef struct moments_work {
   fn_formats f;
   double *mean, *m2;
   size_t *count;       /* or NULL */
+  double *weight;      /* or NULL */
   const fn_mask *mask; /* or NULL */
 } moments_work;
 
@@ -22,22 +23,29 @@ static double scaled_m2(const fn_slow *slow, double n) {
   return fn_slow_var(slow) * n;
 }
 
-static void store_count(const moments_work *w, size_t channel, size_t count) {
-  if (w->count)
-    w->count[channel] = count;
+/* The weight of each of `channels` of one pattern, and `count` values, is returned. */
+static double store_count(const moments_work *w, size_t first, size_t channels,
+                          size_t count) {
+  const double weight = w->mask && w->mask->weighted && count > 0
+                            ? fn_mask_weight_all(w->mask, first)
+                            : (double)count;
+  for (size_t c = first; w->count && c < first + channels; c++)
+    w->count[c] = count;
+  for (size_t c = first; w->weight && c < first + channels; c++)
+    w->weight[c] = weight;
+  return weight;
 }
 
 /* Of runs of `count` elements each. */
 static void store_runs(const moments_work *w, size_t first, size_t rows, size_t count,
                        const fn_group_stats *s) {
-  const double n = (double)count;
+  const double n = store_count(w, first, rows, count);
   const fastnorm_dtype dtype = w->a.dtype;
   for (size_t r = 0; r < rows; r++) {
     const bool slow = s->any_slow && s->is_slow[r];
     w->mean[first + r] = slow ? fn_slow_mean(&s->slow[r])
                               : fn_get(dtype, &s->hi, r) + fn_get(dtype, &s->lo, r);
     w->m2[first + r] = slow ? scaled_m2(&s->slow[r], n) : s->var[r] * n;
-    store_count(w, first + r, count);
   }
 }
 
@@ -62,15 +70,16 @@ static void long_channels(const moments_work *w) {
 }
 
 static void store_nothing(const moments_work *w, size_t first, size_t channels) {
-  for (size_t c = first; c < first + channels; c++) {
+  for (size_t c = first; c < first + channels; c++)
     w->mean[c] = w->m2[c] = 0.0;
-    store_count(w, c, 0);
-  }
+  store_count(w, first, channels, 0);
 }
 
-/* Channels that share a pattern, or one with its own. */
+/* Channels that share a pattern, or one with its own; columns that are weighted. */
 static size_t masked_group(const moments_work *w) {
-  return fn_mask_is_shared(w->mask) ? fn_channels_group(&w->a) : 1;
+  if (!fn_mask_is_shared(w->mask))
+    return 1;
+  return fn_channels_are_columns(&w->a) ? FN_GROUP : fn_channels_group(&w->a);
 }
 
 static void masked_task(void *context, size_t index) {
@@ -112,8 +121,8 @@ static void columns(const moments_work *w) {
       fn_column_moments(a->dtype, &t, 0.0, true, &s, c, &column);
       w->mean[first + c] = column.mean;
       w->m2[first + c] = column.var * (double)t.rows;
-      store_count(w, first + c, count);
     }
+    store_count(w, first, cols, count);
   }
 }
 
@@ -128,7 +137,8 @@ static fastnorm_status read_channels(const fastnorm_moments_args *args, fn_forma
 static void run(const moments_work *w) {
   const fn_channels *a = &w->a;
   const size_t bytes = a->batch * a->channels * a->spatial * a->element;
-  if (fn_channels_are_columns(a) && (!w->mask || fn_mask_is_shared(w->mask))) {
+  const bool packs = !w->mask || (fn_mask_is_shared(w->mask) && !w->mask->weighted);
+  if (fn_channels_are_columns(a) && packs) {
     columns(w);
   } else if (w->mask) {
     const size_t group = masked_group(w);
@@ -171,9 +181,10 @@ fastnorm_status fastnorm_moments(const fastnorm_moments_args *callers) {
       {args.mean, {1, 1, n}, {0, 0, 1}, wide, FN_OUTPUT, true},
       {args.m2, {1, 1, n}, {0, 0, 1}, wide, FN_OUTPUT, true},
       {args.count, {1, 1, n}, {0, 0, 1}, sizeof(size_t), FN_OUTPUT, false},
+      {args.weight, {1, 1, n}, {0, 0, 1}, wide, FN_OUTPUT, false},
       mask_array,
   };
-  s = fn_check_arrays(arrays, mask_array.p ? 5 : 4);
+  s = fn_check_arrays(arrays, mask_array.p ? 6 : 5);
   if (s == FASTNORM_OK && masked)
     s = fn_mask_look(&mask, false, &found);
   if (s != FASTNORM_OK)
@@ -182,7 +193,7 @@ fastnorm_status fastnorm_moments(const fastnorm_moments_args *callers) {
   if (!w.a.kernels)
     return FASTNORM_ERROR_ISA;
   w.f.source.kernels = w.a.kernels;
-  w.mean = args.mean, w.m2 = args.m2, w.count = args.count;
+  w.mean = args.mean, w.m2 = args.m2, w.count = args.count, w.weight = args.weight;
   w.mask = found.all ? NULL : &mask;
   const size_t need = fn_channels_scratch(&w.a);
   w.a.scratch = need > 0 && args.scratch_size >= need ? args.scratch : NULL;

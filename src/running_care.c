@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "check.h"
+#include "weighted.h"
 
 void fn_replicate_shift(fastnorm_dtype dtype, size_t cols, size_t fold, fn_tally *t) {
   for (size_t i = cols; i < FN_COLUMNS; i++)
@@ -48,7 +49,7 @@ static int read_weights(const fn_running_work *w, const fn_extent *e, fn_care *k
       if (k->takes[j] && !(weight >= 0.0 && isfinite(weight)))
         found = FN_FOUND_WEIGHT;
       k->takes[j] &= weight > 0.0;
-      k->weight[j] = weight;
+      k->weight[j] = k->takes[j] ? weight : 0.0;
     }
   }
   return found;
@@ -101,20 +102,22 @@ static void count_taking(const fn_running_work *w, const fn_extent *e, fn_care *
     k->taking[c] += taking;
 }
 
-/* Each element has a weight: no kernel does that. */
+/* Each element has a weight: no kernel does that. NaN spoils the sums, and the feature
+ * is NaN then, unless it is missing. */
 static void add_weighted(const fn_running_work *w, size_t n, size_t cols,
-                         const fn_stage *x, const fn_care *k, fn_tally *t) {
-  for (size_t j = 0; j < n; j++) {
-    const size_t c = j % cols;
-    const double value = fn_get(w->a.dtype, x, j), weight = k->weight[j];
-    const double d = value * k->scale - fn_get(w->a.dtype, &t->shift, c);
-    if (!k->takes[j] || (value != value && w->nan == FASTNORM_NAN_MISSING))
-      continue;
-    fn_sum_add(&t->weight[c], weight);
-    if (value != value)
-      continue;
-    fn_sum_add(&t->sum[c], weight * d);
-    fn_sum_add(&t->sq[c], weight * d * d);
+                         const fn_stage *x, fn_care *k, fn_tally *t) {
+  const fastnorm_dtype dtype = w->a.dtype;
+  for (size_t j = 0; w->nan == FASTNORM_NAN_MISSING && j < n; j++)
+    if (isnan(fn_get(dtype, x, j)))
+      k->weight[j] = 0.0;
+  for (size_t c = 0; c < cols; c++) {
+    fn_weighted sums = {t->weight[c], t->sum[c], t->sq[c]};
+    fn_weighted_add(dtype, n / cols, fn_element(dtype, x, (ptrdiff_t)c),
+                    (ptrdiff_t)cols, k->weight + c, (ptrdiff_t)cols, k->scale,
+                    fn_get(dtype, &t->shift, c), &sums);
+    t->weight[c] = sums.weight;
+    t->sum[c] = sums.sum;
+    t->sq[c] = sums.sq;
   }
 }
 

@@ -12,18 +12,13 @@
 
 #include "check.h"
 #include "running_care.h"
-#include "sum.h"
+#include "weighted.h"
 
 #define TILE_ROWS   16     /* of folded rows that the kernel sums before it widens */
 #define LARGE_TILES 16     /* of a block that stays where it is, in the second level */
 #define CHUNK_TILES 64     /* whose sums are then added with compensation */
 #define PIECE       262144 /* elements: below, more pieces cost more than they help */
 #define MOST_PIECES 64
-
-typedef struct moment {
-  double mean, mean_low, m2, m2_low;
-  bool finite, good; /* good: not worth another pass about this mean */
-} moment;
 
 static bool is_8_bit(const fn_running_work *w) {
   return w->a.dtype == FASTNORM_FLOAT32;
@@ -120,42 +115,17 @@ static const void *block(const fn_running_work *w, const fn_extent *e, bool may_
 
 /* ---- Moments --------------------------------------------------------------------- */
 
-/* From the sums about the shift. The quotient and the square of the sum are taken with
- * their roundings, so that whole numbers give the exact result, rounded. */
-static moment moment_of(double shift, double n, const fn_sum *sum, const fn_sum *sq) {
-  const double s = fn_sum_value(sum), m = s / n, rest = fma(-m, n, s) / n;
-  const double share = s * m;
-  fn_sum mean = {shift, rest}, m2 = *sq;
-  fn_sum_add(&mean, m);
-  moment r = {.finite = isfinite(s) && isfinite(fn_sum_value(sq))};
-  if (!r.finite) {
-    r.mean = shift + m;
-    r.m2 = isfinite(s) ? (double)INFINITY : (double)NAN;
-    return r;
-  }
-  fn_sum_add(&m2, -share);
-  fn_sum_add(&m2, -(fma(s, m, -share) + s * rest));
-  r.mean = mean.value + mean.rounding;
-  r.mean_low = (mean.value - r.mean) + mean.rounding;
-  r.m2 = m2.value + m2.rounding;
-  r.m2_low = (m2.value - r.m2) + m2.rounding;
-  if (r.m2 < 0.0)
-    r.m2 = r.m2_low = 0.0;
-  r.good = share <= r.m2;
-  return r;
-}
-
-static moment tally_moment(const fn_running_work *w, const fn_tally *t, size_t c) {
-  moment r = {.finite = true, .good = true};
+static fn_moment tally_moment(const fn_running_work *w, const fn_tally *t, size_t c) {
+  fn_moment r = {.finite = true, .good = true};
   if (t->count[c] > 0)
-    r = moment_of(fn_get(w->a.dtype, &t->shift, c), fn_sum_value(&t->weight[c]),
-                  &t->sum[c], &t->sq[c]);
+    r = fn_moment_of(fn_get(w->a.dtype, &t->shift, c), fn_sum_value(&t->weight[c]),
+                     &t->sum[c], &t->sq[c]);
   r.good |= is_8_bit(w);
   return r;
 }
 
 static void store(const fastnorm_running_moments *out, size_t at, const fn_tally *t,
-                  size_t c, const moment *r) {
+                  size_t c, const fn_moment *r) {
   out->count[at] = t->count[c];
   out->weight[at] = fn_sum_value(&t->weight[c]);
   out->mean[at] = r->mean;
@@ -298,7 +268,7 @@ static bool plain_piece(const fn_running_work *w, const fn_extent *e,
                         const fastnorm_running_moments *out) {
   const double n = (double)(e->to - e->from);
   fn_tally t;
-  moment r[FN_FOLD_TO];
+  fn_moment r[FN_FOLD_TO];
   const bool narrow = !are_short_runs(w) && w->narrow && stays(w, e);
   t.found = narrow ? FASTNORM_FLOAT32 : w->a.dtype;
   first_shift(w, e, &t);
@@ -351,7 +321,7 @@ static bool is_special(const fn_care *k, const fn_tally *t, size_t c) {
 
 /* The mean of finite values whose sums overflow, which only doubles can. */
 static void shrink(const fn_running_work *w, const fn_extent *e, fn_care *k,
-                   fn_tally *t, moment *r) {
+                   fn_tally *t, fn_moment *r) {
   k->scale = SHRINK;
   for (size_t c = 0; c < e->cols; c++)
     t->shift.f64[c] *= SHRINK;
@@ -368,10 +338,10 @@ static void shrink(const fn_running_work *w, const fn_extent *e, fn_care *k,
 }
 
 static void store_careful(const fastnorm_running_moments *out, size_t first,
-                          size_t cols, const fn_care *k, fn_tally *t, moment *r) {
+                          size_t cols, const fn_care *k, fn_tally *t, fn_moment *r) {
   for (size_t c = 0; c < cols; c++) {
     if (k->nan[c]) {
-      r[c] = (moment){.mean = (double)NAN, .m2 = (double)NAN};
+      r[c] = (fn_moment){.mean = (double)NAN, .m2 = (double)NAN};
       fn_set(t->found, &t->low, c, (double)NAN);
       fn_set(t->found, &t->high, c, (double)NAN);
     }
@@ -382,7 +352,7 @@ static void store_careful(const fastnorm_running_moments *out, size_t first,
 static int careful_piece(const fn_running_work *w, const fn_extent *e,
                          const fastnorm_running_moments *out) {
   fn_tally t = {.found = w->a.dtype};
-  moment r[FN_FOLD_TO];
+  fn_moment r[FN_FOLD_TO];
   fn_care k = {.scale = 1.0, .unseen = e->cols};
   bool good = false, finite = true;
   for (int pass = 0; pass < 2 && !good; pass++) {

@@ -199,6 +199,10 @@ void fn_runs_finish(const fn_kernels *k, fastnorm_dtype dtype, const fn_runs *g,
 
 void fn_runs_stats(const fn_kernels *k, fastnorm_dtype dtype, const fn_runs *g,
                    double eps, bool centered, fn_group_stats *s) {
+  if (fn_runs_are_weighted(g)) {
+    fn_weighted_stats(dtype, g, eps, NULL, NULL, s);
+    return;
+  }
   if (centered)
     fn_runs_shift(k, dtype, g, &s->shift);
   sums(k, dtype, g, centered ? &s->shift : NULL, s->sum, s->sq);

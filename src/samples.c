@@ -71,6 +71,7 @@ static void fill(const fastnorm_group_norm_args *a, fn_samples_work *w) {
   w->bias = fn_vector_of(a->bias, w->f.params);
   w->running_mean = w->running_var = fn_vector_of(NULL, w->f.params);
   w->use_running = false;
+  w->far = a->batch * sample * w->f.source.element >= FN_STREAM_BYTES;
   w->stream = a->batch * sample * w->f.sink.element >= FN_STREAM_BYTES && a->x != a->y;
 }
 
@@ -203,12 +204,11 @@ static void sample_task(void *context, size_t index) {
 /* The variance comes unbiased, but for the factor that one of the largest count would
  * have; so where all counts are the same all weights are one. */
 void fn_samples_sum(const fn_samples_work *w, fn_sample_sums *sums, size_t i,
-                    size_t count, double mean, double var) {
-  const double n = (double)count, most = (double)(w->is_masked ? w->most : count);
-  const double weight = n / most;
+                    double count, double mean, double var) {
+  const double most = w->is_masked ? w->most : count, weight = count / most;
   fn_samples_add(&sums->mean[i], mean, weight);
   fn_samples_add(&sums->var[i], var,
-                 weight * ((n / (n - 1.0)) / (most / (most - 1.0))));
+                 weight * (fn_mask_unbias(count) / fn_mask_unbias(most)));
   sums->weight[i] += weight;
 }
 
@@ -216,14 +216,14 @@ void fn_samples_sum(const fn_samples_work *w, fn_sample_sums *sums, size_t i,
  * variances of the instances, as PyTorch has it. */
 static void update(const fn_samples_work *w, size_t first, size_t n,
                    const fn_sample_sums *sums) {
-  const double values = (double)(w->is_masked ? w->most : w->spatial);
+  const double values = w->is_masked ? w->most : (double)w->spatial;
   const double factor = w->momentum;
   const struct {
     const fn_vector *running;
     const fn_wide_sum *sum;
     double by;
   } both[2] = {{&w->running_mean, sums->mean, 1.0},
-               {&w->running_var, sums->var, values / (values - 1.0)}};
+               {&w->running_var, sums->var, fn_mask_unbias(values)}};
   for (int k = 0; k < 2; k++) {
     fn_column_array room;
     const void *old =

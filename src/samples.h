@@ -23,7 +23,7 @@ typedef struct fn_samples_work {
   void *y, *mean, *rstd;
   fn_vector weight, bias;
   size_t batch, channels, spatial, groups;
-  bool channels_last, stream;
+  bool channels_last, stream, far;
   ptrdiff_t x_stride, x_channel_stride, y_stride, y_channel_stride;
   ptrdiff_t post_add_stride, post_add_channel_stride;
   double eps;
@@ -35,7 +35,7 @@ typedef struct fn_samples_work {
   bool is_masked;
   fn_mask mask;        /* if so, which positions take part, */
   fn_array mask_array; /* where that is, */
-  size_t most;         /* and the largest count of an instance */
+  double most;         /* and the largest count of an instance, or sum of weights */
 } fn_samples_work;
 
 /* work->batch is 0 if there is nothing to do. Instance norm comes as a group norm of
@@ -74,9 +74,9 @@ typedef struct fn_sample_sums {
   double weight[FN_COLUMNS];
 } fn_sample_sums;
 
-/* Takes in channel i of an instance of `count` values. */
+/* Takes in channel i of an instance of `count` values, or of their sum of weights. */
 void fn_samples_sum(const fn_samples_work *w, fn_sample_sums *sums, size_t i,
-                    size_t count, double mean, double var);
+                    double count, double mean, double var);
 
 /* Mean and variance of groups first.. of a sample, if they were given. */
 bool fn_samples_given(const fn_samples_work *w);
@@ -89,6 +89,10 @@ void fn_samples_report(const fn_samples_work *w, size_t i, double mean, double r
 /* How many values of a group take part; of those from `first` on, all the same, or that
  * of one group. */
 size_t fn_samples_count(const fn_samples_work *w, size_t sample, size_t first);
+
+/* That of one channel; where the mask is weighted, the sum of its weights. */
+double fn_samples_weight(const fn_samples_work *w, size_t sample, size_t channel,
+                         size_t count);
 
 /* Where nothing of n groups does: what is reported, and stands in y. */
 void fn_samples_empty(const fn_samples_work *w, size_t sample, size_t first, size_t n);

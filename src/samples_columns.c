@@ -189,7 +189,7 @@ static void find(const fn_samples_work *w, size_t sample, size_t first, size_t n
   group_sums sums[FN_COLUMNS];
   for (size_t g = 0; g < n; g++)
     sums[g] = (group_sums){.count = 0};
-  const bool apart = w->is_masked && !fn_mask_is_shared(&w->mask);
+  const bool apart = w->is_masked && (!fn_mask_is_shared(&w->mask) || w->mask.weighted);
   for (size_t c = from; c < to && !apart && !fn_samples_given(w); c += FN_COLUMNS) {
     const fn_table all =
         columns_of(w, sample, c, to - c < FN_COLUMNS ? to - c : FN_COLUMNS);
@@ -281,7 +281,8 @@ void fn_samples_columns(const fn_samples_work *w, size_t sample, size_t first, s
   for (size_t g = 0; g < n; g++) {
     fn_samples_report(w, sample * w->groups + first + g, found[g].mean, found[g].rstd);
     if (sums)
-      fn_samples_sum(w, sums, g, count, found[g].mean, found[g].var);
+      fn_samples_sum(w, sums, g, fn_samples_weight(w, sample, first + g, count),
+                     found[g].mean, found[g].var);
   }
   for (size_t c = from; c < to; c += FN_COLUMNS)
     apply(w, sample, c, to - c < FN_COLUMNS ? to - c : FN_COLUMNS, found, first, &s);

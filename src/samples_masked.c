@@ -18,6 +18,12 @@ size_t fn_samples_count(const fn_samples_work *w, size_t sample, size_t first) {
   return count;
 }
 
+double fn_samples_weight(const fn_samples_work *w, size_t sample, size_t channel,
+                         size_t count) {
+  return w->is_masked && w->mask.weighted ? fn_mask_weight(&w->mask, sample, channel)
+                                          : (double)count;
+}
+
 size_t fn_samples_block(const fn_samples_work *w) {
   return w->is_masked && !fn_mask_is_shared(&w->mask) ? 1 : FN_GROUP;
 }
@@ -53,10 +59,11 @@ fn_runs fn_samples_masked_run(const fn_samples_work *w, size_t sample, size_t fi
   const ptrdiff_t from = (ptrdiff_t)(first * per), channels = (ptrdiff_t)per;
   const ptrdiff_t next = w->channels_last ? 1 : w->x_channel_stride;
   const ptrdiff_t at = (ptrdiff_t)sample * w->x_stride + from * next;
-  const bool wide = w->channels_last && fn_mask_is_shared(&w->mask);
+  const bool wide =
+      w->channels_last && fn_mask_is_shared(&w->mask) && !w->mask.weighted;
   fn_positions *p = &s->where;
   size_t begin, count;
-  if (!w->channels_last && per == 1 &&
+  if (!w->channels_last && per == 1 && !w->mask.weighted &&
       fn_mask_is_stretch(&w->mask, sample, first, &begin, &count))
     return (fn_runs){.x = x_of(w, at + (ptrdiff_t)begin), /* as they lie there */
                      .rows = n,

@@ -9,6 +9,8 @@
 #include "samples.h"
 #include "scale.h"
 
+#define GROUP_BYTES 28672
+
 /* Groups first.. of a sample as runs of one segment each. Where the channels of a group
  * are not adjacent they are made so by a source, so that the sums, and with them the
  * bits, are the same. */
@@ -25,6 +27,7 @@ static fn_runs groups_of(const fn_samples_work *w, size_t sample, size_t first,
                    .row_stride = (ptrdiff_t)channels * w->x_channel_stride,
                    .segs = 1,
                    .len = channels * w->spatial,
+                   .far = w->far,
                    .source = !adjacent && channels > 1 ? &w->apart
                              : w->f.gathers            ? &w->f.source
                                                        : NULL};
@@ -42,15 +45,19 @@ typedef struct channel_block {
 static void spread(const fn_samples_work *w, const fn_group_stats *found, size_t first,
                    size_t n, size_t base, channel_block *b) {
   const size_t channels = w->channels / w->groups;
+  size_t g = first / channels - base, left = channels - first % channels;
   b->s.any_slow = found->any_slow;
-  for (size_t i = 0; i < n; i++) {
-    const size_t g = (first + i) / channels - base;
-    fn_set(w->dtype, &b->s.hi, i, fn_get(w->dtype, &found->hi, g));
-    fn_set(w->dtype, &b->s.lo, i, fn_get(w->dtype, &found->lo, g));
-    b->s.var[i] = found->var[g];
-    b->s.is_slow[i] = found->any_slow && found->is_slow[g];
-    if (b->s.is_slow[i])
-      b->s.slow[i] = found->slow[g];
+  for (size_t i = 0; i < n; g++, left = channels) {
+    const double hi = fn_get(w->dtype, &found->hi, g);
+    const double lo = fn_get(w->dtype, &found->lo, g);
+    for (const size_t end = n - i < left ? n : i + left; i < end; i++) {
+      fn_set(w->dtype, &b->s.hi, i, hi);
+      fn_set(w->dtype, &b->s.lo, i, lo);
+      b->s.var[i] = found->var[g];
+      b->s.is_slow[i] = found->any_slow && found->is_slow[g];
+      if (b->s.is_slow[i])
+        b->s.slow[i] = found->slow[g];
+    }
   }
 }
 
@@ -130,9 +137,10 @@ static void find(const fn_samples_work *w, const fn_runs *g, size_t sample,
   }
 }
 
-/* Mean and rstd of the groups, to the caller and into the sums over samples. */
+/* Mean and rstd of n groups, to the caller and into the sums over samples, there from
+ * `to` on. */
 static void report(const fn_samples_work *w, size_t at, size_t n, size_t count,
-                   const fn_group_stats *s, fn_sample_sums *sums) {
+                   const fn_group_stats *s, fn_sample_sums *sums, size_t to) {
   for (size_t r = 0; (w->mean || w->rstd || sums) && r < n; r++) {
     const bool slow = s->any_slow && s->is_slow[r];
     const double t = s->var[r] + w->eps;
@@ -144,31 +152,65 @@ static void report(const fn_samples_work *w, size_t at, size_t n, size_t count,
                       : t <= 0.0 && t >= 0.0 ? 0.0
                                              : 1.0 / sqrt(t));
     if (sums)
-      fn_samples_sum(w, sums, r, count, mean,
-                     slow ? fn_slow_var(&s->slow[r]) : s->var[r]);
+      fn_samples_sum(w, sums, to + r,
+                     fn_samples_weight(w, at / w->groups, at % w->groups + r, count),
+                     mean, slow ? fn_slow_var(&s->slow[r]) : s->var[r]);
   }
 }
 
-void fn_samples_runs(const fn_samples_work *w, size_t sample, size_t first, size_t n,
-                     fn_sample_sums *sums) {
-  const size_t channels = w->channels / w->groups;
-  const size_t from = first * channels, to = from + n * channels;
+/* Some groups between the two passes over them. */
+typedef struct group_state {
+  size_t first, n;
+  bool empty; /* nothing takes part, and all is done */
+  fn_group_stats found;
+} group_state;
+
+static void begin(const fn_samples_work *w, size_t sample, size_t first, size_t n,
+                  fn_sample_sums *sums, size_t to, group_state *state) {
   const size_t count = fn_samples_count(w, sample, first);
-  const size_t block = fn_samples_block(w);
-  if (count == 0 && !fn_samples_given(w)) {
+  state->first = first;
+  state->n = n;
+  state->empty = count == 0 && !fn_samples_given(w);
+  if (state->empty) {
     fn_samples_empty(w, sample, first, n);
     return;
   }
   fn_masked_source masked;
   const fn_runs g = groups_of(w, sample, first, n, &masked);
-  fn_group_stats found;
-  find(w, &g, sample, first, &found);
-  report(w, sample * w->groups + first, n, count, &found, sums);
-  for (size_t c = from; c < to; c += block) {
+  find(w, &g, sample, first, &state->found);
+  report(w, sample * w->groups + first, n, count, &state->found, sums, to);
+}
+
+static void end(const fn_samples_work *w, size_t sample, const group_state *state) {
+  const size_t channels = w->channels / w->groups, block = fn_samples_block(w);
+  const size_t from = state->first * channels, to = from + state->n * channels;
+  for (size_t c = from; !state->empty && c < to; c += block) {
     const size_t some = to - c < block ? to - c : block;
     channel_block b;
-    spread(w, &found, c, some, first, &b);
+    spread(w, &state->found, c, some, state->first, &b);
     scale(w, c, some, &b);
     apply(w, sample, c, some, &b);
+  }
+}
+
+/* Groups that stay in the first-level cache between the two passes. [32, 256, 196] in
+ * 32 groups: 207 us, with 128 KiB of them at once 235; beginning the statistics of the
+ * next before these are applied, as rows do, pushes them out: 250 (AMD EPYC Zen 5,
+ * avx512). */
+static size_t groups_at_once(const fn_samples_work *w) {
+  const size_t group = w->channels / w->groups * w->spatial * fn_dtype_size(w->dtype);
+  const size_t fit = GROUP_BYTES / group;
+  if (fit < 16)
+    return fit < 1 ? 1 : fit;
+  return fit / 16 * 16; /* the kernels finish 16 at a time */
+}
+
+void fn_samples_runs(const fn_samples_work *w, size_t sample, size_t first, size_t n,
+                     fn_sample_sums *sums) {
+  const size_t fit = groups_at_once(w), some = fit < n ? fit : n, last = first + n;
+  group_state state;
+  for (size_t r = first; r < last; r += some) {
+    begin(w, sample, r, last - r < some ? last - r : some, sums, r - first, &state);
+    end(w, sample, &state);
   }
 }

@@ -9,6 +9,7 @@
 
 #include <math.h>
 
+#include "masked.h"
 #include "runs.h"
 #include "sum.h"
 
@@ -110,7 +111,7 @@ static void set_reciprocal(fn_slow *s, double divisor) {
 
 /* eps on the scale of X squared, and the reciprocal root as a number and its exponent.
  * */
-static void set_rstd(fn_slow *s, double eps) {
+void fn_slow_finish(fn_slow *s, double eps) {
   int e;
   if (s->var <= 0.0 && s->var >= 0.0) { /* eps alone, which scaled might be 0 or Inf */
     set_reciprocal(s, sqrt(eps));
@@ -126,15 +127,22 @@ static void set_rstd(fn_slow *s, double eps) {
   s->rstd_exponent = s->rstd > 0.0 ? -e / 2 : 0;
 }
 
+/* NaN and Inf have no scale; plain formulas carry them through the run. */
+int fn_slow_exponent(double largest, bool finite, double eps) {
+  const int e = exponent_of(largest), least = eps > 0.0 ? exponent_of(eps) / 2 : e;
+  return !finite ? 0 : least > e ? least : e;
+}
+
 void fn_slow_stats(fastnorm_dtype dtype, const fn_runs *g, double eps, bool centered,
                    fn_slow *s) {
   walk w;
   const double n = (double)g->segs * (double)g->len;
+  if (fn_runs_are_weighted(g)) {
+    fn_weighted_slow(dtype, g, eps, s);
+    return;
+  }
   survey(dtype, g, &w);
-  /* NaN and Inf have no scale; the plain formulas below carry them through the run. */
-  s->exponent = w.finite ? exponent_of(w.largest) : 0;
-  if (eps > 0.0 && w.finite && exponent_of(eps) / 2 > s->exponent)
-    s->exponent = exponent_of(eps) / 2;
+  s->exponent = fn_slow_exponent(w.largest, w.finite, eps);
   const factor f = power(-s->exponent);
   s->hi = s->lo = s->var = 0.0;
   if (centered && w.constant) {
@@ -152,7 +160,7 @@ void fn_slow_stats(fastnorm_dtype dtype, const fn_runs *g, double eps, bool cent
     deviations(dtype, g, f, 0.0, &w);
     s->var = fn_sum_value(&w.sq) / n;
   }
-  set_rstd(s, eps);
+  fn_slow_finish(s, eps);
 }
 
 void fn_slow_given(double mean, double lo, double var, double eps, fn_slow *s) {
@@ -165,7 +173,7 @@ void fn_slow_given(double mean, double lo, double var, double eps, fn_slow *s) {
   s->hi = mean * f.first * f.second;
   s->lo = lo * f.first * f.second;
   s->var = var * power(-2 * s->exponent).first * power(-2 * s->exponent).second;
-  set_rstd(s, eps);
+  fn_slow_finish(s, eps);
 }
 
 void fn_slow_rescale(double var, double eps, fn_slow *s) {
@@ -181,7 +189,7 @@ double fn_slow_l2(fn_slow *s, double n, double eps) {
   if (norm < eps)
     set_reciprocal(s, eps); /* whose square may be 0 or Inf */
   else
-    set_rstd(s, 0.0);
+    fn_slow_finish(s, 0.0);
   return norm;
 }
 

@@ -38,6 +38,11 @@ void fn_slow_stats(fastnorm_dtype dtype, const fn_runs *g, double eps, bool cent
 /* The same from a mean + lo and variance that are given. */
 void fn_slow_given(double mean, double lo, double var, double eps, fn_slow *s);
 
+/* The exponent for finite elements of that largest magnitude, else 0; and what is left
+ * to do when hi, lo, var and exponent are set. */
+int fn_slow_exponent(double largest, bool finite, double eps);
+void fn_slow_finish(fn_slow *s, double eps);
+
 /* From now on it is 1 / sqrt(var + eps) of another variance, on the scale of x. */
 void fn_slow_rescale(double var, double eps, fn_slow *s);
 

@@ -31,7 +31,8 @@ const char *fastnorm_strerror(fastnorm_status status) {
   case FASTNORM_ERROR_RUNNING:
     return "running_mean and running_var must come together, and inference needs them";
   case FASTNORM_ERROR_COUNT:
-    return "training needs more than one value per channel";
+    return "training needs more than one value per channel, or weights whose sum is "
+           "above 1";
   case FASTNORM_ERROR_ISA:
     return "the instruction set is unknown or not supported by this CPU";
   case FASTNORM_ERROR_THREADS:
@@ -56,9 +57,8 @@ const char *fastnorm_strerror(fastnorm_status status) {
   case FASTNORM_ERROR_SCRATCH:
     return "the scratch memory is smaller than the call needs";
   case FASTNORM_ERROR_MASK:
-    return "mask and lengths together, a length above the number of positions, "
-           "positions "
-           "that do not fit, or masked is no fastnorm_masked";
+    return "two of mask, weights and lengths, a length above the number of positions, "
+           "positions that do not fit, or masked is no fastnorm_masked";
   }
   return "unknown status";
 }

@@ -19,8 +19,20 @@ axes = pytest.mark.parametrize("axis", [1, 2])
     [
         ({"mask": np.ones(7, bool)}, ValueError, r"mask has shape \(7,\)"),
         ({"mask": np.ones((2, 3, 4, 1), bool)}, ValueError, "does not broadcast"),
-        ({"mask": np.ones((2, 3, 4), np.float32)}, TypeError, "mask has dtype float32"),
+        ({"mask": np.ones((2, 3, 4), np.float16)}, TypeError, "mask has dtype float16"),
         ({"mask": np.ones((2, 3, 4), np.uint8)}, TypeError, "bool is needed"),
+        (
+            {"mask": [[[0.5, 1, -1e-30, 2]]]},
+            ValueError,
+            "mask holds a weight that is n",
+        ),
+        (
+            {"mask": np.array([1, 0, 1, np.inf], "f4")},
+            ValueError,
+            "mask holds a weight",
+        ),
+        ({"mask": [[[1.0], [1.0], [np.nan]]]}, ValueError, "mask holds a weight that"),
+        ({"mask": np.ones(3), "lengths": [1, 2]}, ValueError, "cannot be given toget"),
         ({"lengths": [1, 2, 3]}, ValueError, r"lengths has shape \(3,\), \(2,\) is"),
         ({"lengths": [1, 5]}, ValueError, "lengths has 5, a number from 0 to 4"),
         ({"lengths": [-1, 2]}, ValueError, "lengths has -1, a number from 0 to 4"),

@@ -80,6 +80,7 @@ def weight_norm_backward(
     g: ArrayLike,
     dim: int | None = 0,
     *,
+    norm: ArrayLike | None = None,
     out: Array | None = None,
     needs: Sequence[str] = ("v", "g"),
     num_threads: int | None = None,  # noqa: ARG001
@@ -100,6 +101,8 @@ def weight_norm_backward(
         Gradient of the weight w: shape of `v`.
     v, g, dim
         As `weight_norm` had them.
+    norm : array_like, optional
+        That of `v`, in the shape of `v` with 1 for all axes but `dim`.
     out : ndarray, optional
         Receives grad_v, rounded to its dtype; may be `grad_output` or `v`.
     needs : sequence of str
@@ -134,13 +137,16 @@ def weight_norm_backward(
     if scale.shape not in ((length,), lengths, () if kept is None else lengths):
         raise ValueError(f"{fn}: g has shape {scale.shape}, needs {lengths}")
     wanted = checked_needs(fn, needs, ("v", "g"), out, x.shape)
-    norm = np.sqrt(total_over(np.square(x), others))
-    along, across = _parts(pair, norm, others)
+    if norm is None:
+        size = np.sqrt(total_over(np.square(x), others))
+    else:
+        size = widened(norm).reshape(lengths)
+    along, across = _parts(pair, size, others)
     grad_v = grad_g = None
     if "v" in wanted:
         with np.errstate(invalid="ignore", divide="ignore"):
-            factor = np.where(norm == 0, wide(0), scale.reshape(lengths) / norm)
-            grad_v = np.where(norm == 0, wide(0), product(across, factor))
+            factor = np.where(size == 0, wide(0), scale.reshape(lengths) / size)
+            grad_v = np.where(size == 0, wide(0), product(across, factor))
     if "g" in wanted:
         grad_g = along.reshape(scale.shape)
     return pair.stored(grad_v, out), pair.stored(grad_g, None)

@@ -19,7 +19,7 @@ from ._arrays import (
     spread,
 )
 from ._elements import Activation, round_to, wide
-from ._masks import channel_masking, masked_deviations
+from ._masks import channel_masking, masked_deviations, too_few, unbiased
 from ._results import Output, Results, results
 
 
@@ -85,8 +85,9 @@ def batch_norm(
     out, num_threads, post_add, activation, out_dtype, in_scale, in_zero_point, \
 out_scale, out_zero_point, flush_denormals
         As for `layer_norm`; int8 and uint8 results need `out_scale`.
-    mask : array_like of bool, optional
+    mask : array_like of bool, float32 or float64, optional
         Broadcastable to `input`: what is False is in no statistics and in no count.
+        Numbers are weights of the statistics.
     lengths : array_like of int, optional
         Of each sample (the first axis that is not the channels): how many of its first
         positions along the next axis take part.
@@ -134,15 +135,14 @@ out_scale, out_zero_point, flush_denormals
         if x.size and x.size == x.shape[channel]:
             raise ValueError(f"{fn}: training needs more than one value per channel")
         deviations, mean, var, count = masked_deviations(x, masking.part, others)
-        if x.size and np.any(count == 1):
+        if x.size and too_few(masking.part, count, running is not None):
             raise ValueError(f"{fn}: training needs more than one value per channel")
         if running is not None:
             if f is None:
                 raise ValueError(f"{fn}: momentum=None needs num_batches_tracked")
             if x.size and f > 0:
                 _update(running_mean, running[0], mean, f, count)
-                unbiased = var * (wide(count) / np.maximum(count - 1, 1))
-                _update(running_var, running[1], unbiased, f, count)
+                _update(running_var, running[1], unbiased(var, count), f, count)
         rstd = np.where(
             (count == 0) & (x.size > 0), wide(0), reciprocal_deviation(var, eps)
         )

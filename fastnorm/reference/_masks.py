@@ -17,8 +17,9 @@ class Masking:
 
     Attributes
     ----------
-    part : ndarray of bool or None
-        Of the shape of the input; None where all of it takes part.
+    part : ndarray of bool or longdouble, or None
+        Of the shape of the input: what takes part, or with which weight; None where all
+        of it does.
     keep : bool
         The input's own value stands there, and not zero.
     """
@@ -44,7 +45,12 @@ class Masking:
 
 def checked_mask(function: str, mask: ArrayLike, shape: tuple[int, ...]) -> Array:
     array = np.asarray(mask)
-    if array.dtype != np.bool_:
+    if array.dtype in (np.float32, np.float64):
+        if not np.all((array >= 0) & np.isfinite(array)):
+            raise ValueError(f"{function}: mask holds a number that is no weight")
+        is_part = array != 0
+        array = is_part if np.all(array == is_part) else array.astype(wide)
+    elif array.dtype != np.bool_:
         raise TypeError(f"{function}: mask has dtype {array.dtype}, bool is needed")
     try:
         return np.broadcast_to(array, shape)
@@ -107,8 +113,22 @@ def channel_masking(
 
 
 def count_over(part: Array, axes: tuple[int, ...]) -> Array:
-    """How many take part over `axes`, kept as extents of 1."""
-    return np.count_nonzero(part, axis=axes, keepdims=True)
+    """How many take part over `axes`, kept as extents of 1, or with which weight."""
+    if part.dtype == np.bool_:
+        return np.count_nonzero(part, axis=axes, keepdims=True)
+    total: Array = part.sum(axis=axes, keepdims=True)
+    return total
+
+
+def too_few(part: Array | None, count: Array, updates: bool) -> bool:
+    """Whether a variance is not there: of one value, or an unbiased one of weights."""
+    weighted = part is not None and part.dtype != np.bool_
+    return bool(np.any((count > 0) & (count <= 1))) and (updates or not weighted)
+
+
+def unbiased(var: Array, count: Array) -> Array:
+    result: Array = var * (wide(count) / np.where(count > 1, count - 1, 1))
+    return result
 
 
 def masked_deviations(
@@ -121,14 +141,20 @@ def masked_deviations(
         return deviations, mean, var, np.full(mean.shape, count)
     count = count_over(part, axes)
     # mean_over divides by the full count.
-    more = wide(math.prod(x.shape[i] for i in axes)) / np.maximum(count, 1)
+    full = wide(math.prod(x.shape[i] for i in axes))
+    more = full / np.where(count > 0, count, 1)
     with np.errstate(invalid="ignore"):
-        mean = mean_over(np.where(part, x, wide(0)), axes) * more
+        mean = mean_over(part * np.where(part, x, wide(0)), axes) * more
         deviations = np.where(part, x - mean, wide(0))
-        low = mean_over(deviations, axes) * more
+        low = mean_over(part * deviations, axes) * more
         deviations = np.where(part, deviations - low, wide(0))
-        var = mean_over(np.square(deviations), axes) * more
+        var = mean_over(part * np.square(deviations), axes) * more
         mean = mean + low
+        if part.dtype != np.bool_:  # a constant times a weight is rounded
+            some = x.max(axes, keepdims=True, initial=-np.inf, where=part > 0)
+            other = x.min(axes, keepdims=True, initial=np.inf, where=part > 0)
+            deviations = np.where(some == other, 0, deviations)
+            mean, var = np.where(some == other, (some, 0 * mean), (mean, var))
     if count.shape == mean.shape and x.size == 0:
         return deviations, mean, var, count
     nothing = count == 0

@@ -48,8 +48,8 @@ def moments(
         What int8 and uint8 input stands for: see `dequantize`.
     flush_denormals : bool
         Input that is subnormal in the working type counts as zero.
-    mask : array_like of bool, optional
-        Broadcastable to `input`: what is False takes no part.
+    mask : array_like of bool, float32 or float64, optional
+        Broadcastable to `input`: what is False takes no part; numbers are weights.
     lengths : array_like of int, optional
         For each entry of the first axis: how many of the first positions along the
         first other axis that is reduced take part.
@@ -71,7 +71,10 @@ def moments(
     if return_state:
         if any(n > 1 and i not in axes for i, n in enumerate(pattern)):
             raise ValueError("moments: return_state needs one pattern for all")
-        full = int(count.flat[0]) if part is not None and count.size else full
+        if part is not None and count.size:
+            full = int(count.flat[0])
+            if full != count.flat[0]:
+                raise ValueError("moments: return_state needs a whole sum of weights")
     if not keepdims:
         mean, m2, count = mean.squeeze(axes), m2.squeeze(axes), count.squeeze(axes)
     if return_state:

@@ -21,7 +21,7 @@ from ._arrays import (
 )
 from ._channels import _checked_momentum, _running, _stored_deviations, _update
 from ._elements import Activation, wide
-from ._masks import channel_masking, masked_deviations
+from ._masks import channel_masking, masked_deviations, too_few, unbiased
 from ._results import Output, Results, results
 
 
@@ -212,14 +212,14 @@ in_zero_point, out_scale, out_zero_point, flush_denormals, mask, lengths, masked
         deviations, mean, var, count = masked_deviations(
             x, part, tuple(range(2, x.ndim))
         )
-        if np.any(count == 1):
+        if too_few(part, count, running is not None):
             raise ValueError(f"{fn}: more than one value per channel is needed")
         if running is not None and x.size and f > 0:
-            unbiased = var * (wide(count) / np.maximum(count - 1, 1))
             total = count.sum(axis=0)
-            share = wide(count) / np.maximum(total, 1)
+            share = wide(count) / np.where(total > 0, total, 1)
+            spread_out = _total(unbiased(var, count), share)
             _update(running_mean, running[0], _total(mean, share), f, total)
-            _update(running_var, running[1], _total(unbiased, share), f, total)
+            _update(running_var, running[1], spread_out, f, total)
         rstd = _of_something(reciprocal_deviation(var, eps), count, part)
     y = affine(product(deviations, rstd), w, b)
     stats: tuple[Array, ...] = ()
