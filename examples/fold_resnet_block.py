@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: MIT
 """conv, norm, ReLU, conv, norm, + x, ReLU: fused with the norms, or without them."""
 
+from typing import Any
+
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
@@ -11,7 +13,7 @@ CHANNELS = 16
 rng = np.random.default_rng(0)
 
 
-def convolve(x, weight, bias=0):
+def convolve(x: Any, weight: np.ndarray, bias: Any = 0) -> np.ndarray:
     """A 3 x 3 convolution of [N, C, H, W] that keeps H and W."""
     padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
     windows = sliding_window_view(padded, (3, 3), axis=(2, 3))
@@ -19,7 +21,7 @@ def convolve(x, weight, bias=0):
     return np.ascontiguousarray((y + bias).transpose(0, 3, 1, 2), dtype=np.float32)
 
 
-def batch_norm():
+def batch_norm() -> fastnorm.BatchNorm:
     """As it comes out of training."""
     mean, weight, bias = rng.normal(0, 1, (3, CHANNELS))
     return fastnorm.BatchNorm(
@@ -30,7 +32,7 @@ def batch_norm():
 
 shape = (CHANNELS, CHANNELS, 3, 3)
 weights = [rng.normal(0, 0.1, shape).astype(np.float32) for _ in range(2)]
-norms = [batch_norm(), batch_norm()]
+norms: list[Any] = [batch_norm(), batch_norm()]
 x = rng.standard_normal((4, CHANNELS, 28, 28), np.float32)
 
 # Norm and ReLU, then norm, sum and ReLU: one pass over memory each, in place.

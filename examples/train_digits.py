@@ -92,7 +92,7 @@ class Network:
 def gradient_of_loss(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Of the mean cross entropy of the softmax, by the logits."""
     powers = np.exp(logits - logits.max(1, keepdims=True))
-    chances = powers / powers.sum(1, keepdims=True)
+    chances: np.ndarray = powers / powers.sum(1, keepdims=True)
     chances[np.arange(len(labels)), labels] -= 1
     chances /= len(labels)
     return chances

@@ -54,8 +54,10 @@ if TYPE_CHECKING:
         InstanceNorm,
         LayerNorm,
         RMSNorm,
+        WeightNorm,
     )
-    from fastnorm.stats import RunningMoments, calibrate
+    from fastnorm.population import calibrate
+    from fastnorm.stats import RunningMoments
     from fastnorm.tables import standardize, unstandardize
 
 __all__ = [
@@ -71,6 +73,7 @@ __all__ = [
     "MomentsState",
     "RMSNorm",
     "RunningMoments",
+    "WeightNorm",
     "__version__",
     "batch_norm",
     "batch_norm_backward",
@@ -115,7 +118,8 @@ _LATER = {
     "LayerNorm": "fastnorm.layers",
     "RMSNorm": "fastnorm.layers",
     "RunningMoments": "fastnorm.stats",
-    "calibrate": "fastnorm.stats",
+    "WeightNorm": "fastnorm.layers",
+    "calibrate": "fastnorm.population",
     "fold_batch_norm": "fastnorm.fold",
     "standardize": "fastnorm.tables",
     "unstandardize": "fastnorm.tables",

@@ -174,13 +174,6 @@ cdef int read_statistics(
     return 0
 
 
-cdef ndarray fresh_sums(Backward b, int nd, const cnp.npy_intp *shape):
-    """An array for the gradient of a parameter."""
-    return cnp.PyArray_EMPTY(
-        nd, shape, typenum_of(b.fn, working_dtype(b.call.dtype)), 0
-    )
-
-
 cdef inline ndarray sums_wanted(
     Backward b, int need, int nd, const cnp.npy_intp *shape
 ):

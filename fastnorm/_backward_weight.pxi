@@ -7,6 +7,7 @@ cdef c.fastnorm_status run_weight_gradient(
 ) noexcept nogil:
     cdef c.fastnorm_weight_norm_backward_args args
     fill_channels(&args, call)
+    args.norm = call.rstd
     if scratch is NULL:
         return c.fastnorm_weight_norm_backward(&args)
     scratch[0] = c.fastnorm_weight_norm_backward_scratch(&args)
@@ -19,6 +20,7 @@ def weight_norm_backward(
     g,
     dim=0,
     *,
+    norm=None,
     out=None,
     needs=length_names,
     num_threads=None,
@@ -32,6 +34,9 @@ def weight_norm_backward(
         The gradient of the loss by the weight; as for `layer_norm_backward`.
     v, g, dim
         As `weight_norm` had them; not of 8-bit types.
+    norm : array_like, optional
+        That of v, as `weight_norm` returns it with ``return_norm=True``. Without, it is
+        found again, which costs another pass over v.
     out : array of v's shape and dtype, optional
         Written and returned as the gradient of v. May be `grad_output` (if of v's
         dtype) or `v` itself; otherwise as for `layer_norm_backward`.
@@ -82,7 +87,7 @@ def weight_norm_backward(
         "weight_norm_backward", "v", grad_output, v, out, needs, length_names,
         num_threads, flush_denormals,
     )
-    cdef ndarray seen = b.x, lengths, grad_g = None
+    cdef ndarray seen = b.x, lengths, norms, grad_g = None
     if dim is None:
         seen = b.x[np.newaxis]
         b.axis = 0
@@ -91,9 +96,16 @@ def weight_norm_backward(
     b.forms[0] = TABLE
     b.forms[1] = RUNS
     g = host_view(b.fn, "g", g)
-    lengths = as_vector_lengths(b.fn, g, b.x, seen, b.axis)
+    lengths = as_vector_lengths(b.fn, "g", g, b.x, seen, b.axis)
     b.given.append(("g", g))
     b.used.append(lengths)
+    if norm is not None:
+        norm = host_view(b.fn, "norm", norm)
+        norms = as_vector_lengths(b.fn, "norm", norm, b.x, seen, b.axis)
+        norms = in_dtype(norms, working_dtype(b.call.dtype))
+        b.given.append(("norm", norm))
+        b.used.append(norms)
+        b.call.rstd = cnp.PyArray_DATA(norms)
     b.call.weight = cnp.PyArray_DATA(lengths)
     b.call.format.params = dtype_of(lengths)
     if b.needs & NEED_WEIGHT:

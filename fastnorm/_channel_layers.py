@@ -6,14 +6,15 @@ from __future__ import annotations
 
 import operator
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 import numpy as np
 
 from . import _core
 from ._layer import (
-    CallOptions,
+    ChannelCallOptions,
     Layer,
     Options,
     Shape,
@@ -23,12 +24,14 @@ from ._layer import (
     prepared,
     running_parameters,
 )
+from ._masked_training import same_patterns, shared_mask, taking_part
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
 
     from ._core import _Input, _Output
     from ._layer import Array
+    from ._masked_training import Piece
 
 
 class Channels(Layer):
@@ -36,6 +39,7 @@ class Channels(Layer):
 
     __slots__ = ("affine", "channel_axis")
     _usual: ClassVar = {**Layer._usual, "channel_axis": 1}
+    _masks = frozenset({"mask", "lengths", "masked"})
 
     affine: bool
     channel_axis: int
@@ -52,6 +56,28 @@ class Channels(Layer):
         shape = [0] * max(axis + 1, -axis, 3)
         shape[axis] = self._channels()
         return tuple(shape)
+
+    def _checked_mask(self, mask: Any, axes: int) -> Array:
+        return shared_mask(type(self).__name__, mask, axes, self.channel_axis)
+
+    def _find_part(self, shape: Shape, mask: Any, lengths: Any) -> Array:
+        return taking_part(shape, self.channel_axis, mask, lengths)
+
+    def _view(self, array: Array) -> Array:
+        return np.moveaxis(array, self.channel_axis, -1)
+
+    def _pieces(
+        self, kept: tuple[Any, ...], part: Array, options: Mapping[str, Any]
+    ) -> Iterator[Piece]:
+        for samples, pattern in same_patterns(part):
+            index = samples[:, np.newaxis], *(i[np.newaxis] for i in pattern.nonzero())
+            of_these = [values[samples] for values in kept[1:]]
+            yield index, partial(self._slopes_of, of_these, options)
+
+    def _slopes_of(
+        self, stats: Sequence[Array], options: Mapping[str, Any], g: Array, x: Array
+    ) -> Any:
+        return self._slopes(g, (x, *stats), {**options, "channel_axis": -1})
 
 
 class Tracking(Channels):
@@ -94,12 +120,6 @@ class Tracking(Channels):
             state["running_mean"], state["running_var"], weight, bias, self.eps or 0.0
         )
         return mean, var, weight, bias, False, eps, axis, options, state
-
-    def _count_batch(self, y: Any) -> None:
-        """In training: one more is in the running statistics, unless it was empty."""
-        tracked = self._now[-1].get("num_batches_tracked")
-        if tracked is not None and np.shape(y) and 0 not in np.shape(y):
-            tracked += 1
 
     @property
     def running_mean(self) -> Array | None:
@@ -207,12 +227,15 @@ class BatchNorm(Tracking):
         self._start(dtype, number("BatchNorm", "eps", eps), options, parameters)
 
     def __call__(
-        self, x: _Input, out: _Output | None = None, **options: Unpack[CallOptions]
+        self,
+        x: _Input,
+        out: _Output | None = None,
+        **options: Unpack[ChannelCallOptions],
     ) -> Any:
         """`batch_norm` of x with these parameters, into `out` if given.
 
-        Further keywords: post_add, and those of the constructor's options, which they
-        override for this call.
+        Further keywords: mask, lengths, masked, post_add, and those of the
+        constructor's options, which they override for this call.
         """
         if self._training:
             return self._trained(x, out, options)
@@ -240,7 +263,6 @@ class BatchNorm(Tracking):
             channel_axis=self.channel_axis, out=out, return_stats=True,
             num_batches_tracked=int(count) if cumulative else None, **options,
         )  # fmt: skip
-        self._count_batch(y)
         return y, tuple(stats)
 
     def _slopes(
@@ -249,5 +271,10 @@ class BatchNorm(Tracking):
         x, mean, rstd = kept
         return _core.batch_norm_backward(
             grad_output, x, self._now[-1].get("weight"), mean, rstd,
-            channel_axis=self.channel_axis, **options,
+            **{"channel_axis": self.channel_axis, **options},
         )  # fmt: skip
+
+    def _pieces(
+        self, kept: tuple[Any, ...], part: Array, options: Mapping[str, Any]
+    ) -> Iterator[Piece]:
+        yield part, partial(self._slopes_of, kept[1:], options)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     # numpy.typing takes longer to import than all of this package.
     from numpy.typing import DTypeLike, NDArray
 
-    from ._core import _Activation, _Input, _Output
+    from ._core import _Activation, _Input, _Masked, _Output
 
     Array: TypeAlias = NDArray[Any]
 
@@ -44,12 +44,27 @@ class CallOptions(Options, total=False):
     post_add: _Input | None
 
 
+class ChannelCallOptions(CallOptions, total=False):
+    """What a call of a layer of channels can be told."""
+
+    mask: _Input | None
+    lengths: _Input | None
+    masked: _Masked
+
+
 class RowCallOptions(CallOptions, total=False):
     """What a call of LayerNorm or RMSNorm can be told."""
 
     residual: _Input | None
     residual_bias: _Input | None
     residual_out: _Output | None
+
+
+class LayerCallOptions(RowCallOptions, total=False):
+    """What a call of LayerNorm can be told."""
+
+    lengths: _Input | None
+    masked: _Masked
 
 
 class IncompatibleKeys(NamedTuple):
@@ -123,6 +138,7 @@ class Layer(Trainable):
             _shapes={key: shape for key, (shape, _) in parameters.items()},
             _training=False,
             _kept=None,
+            _part=None,
             _grads={},
         )
         state = {
@@ -130,7 +146,10 @@ class Layer(Trainable):
             for key, (_, value) in parameters.items()
         }
         self._set(_now=self._prepare(state))
-        # What the function says to no data: its checks of eps and options, made early.
+        self._try_out()
+
+    def _try_out(self) -> None:
+        """What the function says to no data: its checks of eps and options."""
         zero_point = self.options.get("in_zero_point")
         if zero_point is None and "in_scale" not in self.options:
             data = self.dtype
@@ -138,9 +157,9 @@ class Layer(Trainable):
             data = np.dtype(np.int8 if (zero_point or 0) < 128 else np.uint8)
         self(np.zeros(self._empty_shape(), data))
 
-    @abstractmethod
     def _empty_shape(self) -> Shape:
         """A shape that the layer takes, if possible of no elements."""
+        raise NotImplementedError
 
     @abstractmethod
     def __call__(self, x: _Input, out: _Output | None = None) -> Any:

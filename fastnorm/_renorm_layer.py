@@ -61,6 +61,7 @@ channel_axis, dtype, **options
     """
 
     __slots__ = ("d_max", "r_max")
+    _masks = frozenset()  # `batch_renorm` has none
     __module__ = "fastnorm.layers"
     _fields = (
         "num_features", "eps", "momentum", "affine", "bias", "r_max", "d_max",
@@ -135,7 +136,6 @@ channel_axis, dtype, **options
             return_stats=True, **options,
             num_batches_tracked=tracked if self.momentum is None else None,
         )  # fmt: skip
-        self._count_batch(y)
         return y, tuple(stats)
 
     def _slopes(

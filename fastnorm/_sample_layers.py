@@ -12,7 +12,7 @@ import numpy as np
 from . import _core
 from ._channel_layers import Channels, Tracking
 from ._layer import (
-    CallOptions,
+    ChannelCallOptions,
     Options,
     affine_parameters,
     count,
@@ -96,7 +96,10 @@ class InstanceNorm(Tracking):
         self._start(dtype, number("InstanceNorm", "eps", eps), options, parameters)
 
     def __call__(
-        self, x: _Input, out: _Output | None = None, **options: Unpack[CallOptions]
+        self,
+        x: _Input,
+        out: _Output | None = None,
+        **options: Unpack[ChannelCallOptions],
     ) -> Any:
         """`instance_norm` of x with these parameters, into `out` if given.
 
@@ -128,7 +131,6 @@ class InstanceNorm(Tracking):
             state.get("weight"), state.get("bias"), True, momentum, self.eps or 0.0,
             channel_axis=self.channel_axis, out=out, return_stats=True, **options,
         )  # fmt: skip
-        self._count_batch(y)
         return y, tuple(stats)
 
     def _slopes(
@@ -137,7 +139,7 @@ class InstanceNorm(Tracking):
         x, mean, rstd = kept
         return _core.instance_norm_backward(
             grad_output, x, self._now[-1].get("weight"), mean, rstd,
-            channel_axis=self.channel_axis, **options,
+            **{"channel_axis": self.channel_axis, **options},
         )  # fmt: skip
 
 
@@ -226,7 +228,10 @@ class GroupNorm(Channels):
         return weight, bias, self.num_groups, self.eps, self.channel_axis, state
 
     def __call__(
-        self, x: _Input, out: _Output | None = None, **options: Unpack[CallOptions]
+        self,
+        x: _Input,
+        out: _Output | None = None,
+        **options: Unpack[ChannelCallOptions],
     ) -> Any:
         """`group_norm` of x with these parameters, into `out` if given.
 
@@ -256,5 +261,6 @@ class GroupNorm(Channels):
         x, mean, rstd = kept
         weight, _, groups, _, axis, _ = self._now
         return _core.group_norm_backward(
-            grad_output, x, groups, weight, mean, rstd, channel_axis=axis, **options
-        )
+            grad_output, x, groups, weight, mean, rstd,
+            **{"channel_axis": axis, **options},
+        )  # fmt: skip

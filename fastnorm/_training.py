@@ -6,16 +6,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
 import numpy as np
 
+from ._masked_training import gathered
 from ._values import real_array
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ._core import _Input, _Output
+    from ._masked_training import Piece
 
     Array: TypeAlias = NDArray[Any]
 
@@ -29,14 +31,19 @@ class Trainable(ABC):
 
     In evaluation, where every layer begins, its arrays are read-only and replaced as a
     whole. In training they are writable, stay the same objects, and belong to one
-    thread; `_kept` is what `backward` needs of the last call.
+    thread; `_kept` is what `backward` needs of the last call, and `_part` what took
+    part of its input, where that was not all: a pattern, and whether the rest was kept.
     """
 
-    __slots__ = ("_grads", "_kept", "_training")
+    __slots__ = ("_grads", "_kept", "_part", "_training")
+    # What else a call in training may be told.
+    _masks: ClassVar[frozenset[str]] = frozenset()
 
     _now: tuple[Any, ...]
     _training: bool
     _kept: tuple[Any, ...] | None
+    _part: tuple[Array, bool] | None
+    _shapes: dict[str, tuple[int, ...]]
     _grads: dict[str, Array]
     options: dict[str, Any]
 
@@ -59,6 +66,30 @@ class Trainable(ABC):
         self, grad_output: _Input, kept: tuple[Any, ...], options: Mapping[str, Any]
     ) -> Any:
         """The Gradients, `kept` being x and what `_learn` gave."""
+
+    def _checked_mask(self, mask: Any, axes: int) -> Any:
+        """The mask of an input of so many axes, refused if it has no gradient."""
+        raise NotImplementedError
+
+    def _find_part(self, shape: tuple[int, ...], mask: Any, lengths: Any) -> Array:
+        """What takes part by one of the two, which `_learn` has checked."""
+        raise NotImplementedError
+
+    def _view(self, array: Array) -> Array:
+        """The input, or what is of its shape, as the indices of `_pieces` see it."""
+        raise NotImplementedError
+
+    def _pieces(
+        self, kept: tuple[Any, ...], part: Array, options: Mapping[str, Any]
+    ) -> Iterator[Piece]:
+        """For `gathered`."""
+        raise NotImplementedError
+
+    def _count_batch(self) -> None:
+        """A batch of which something takes part has come."""
+        tracked = self._now[-1].get("num_batches_tracked")
+        if tracked is not None:
+            tracked += 1
 
     @property
     def training(self) -> bool:
@@ -120,18 +151,28 @@ class Trainable(ABC):
         """A call in training."""
         name = type(self).__name__
         given = {key: v for key, v in options.items() if v is not None}
-        refused = sorted(given.keys() - _HARMLESS)
+        known = _HARMLESS | self._masks
+        refused = sorted(given.keys() - known)
         if refused:
             raise ValueError(
-                f"{name}: {refused[0]} has no gradient here; in training num_threads "
-                "and flush_denormals can be given"
+                f"{name}: {refused[0]} has no gradient here; in training "
+                f"{', '.join(sorted(known))} can be given"
             )
         if out is not None and np.may_share_memory(
             real_array(name, "x", x), real_array(name, "out", out)
         ):
             raise ValueError(f"{name}: out is the input, which backward needs")
+        shape: tuple[int, ...] = np.shape(x)  # type: ignore[arg-type]
+        if "mask" in given:
+            given["mask"] = self._checked_mask(given["mask"], len(shape))
         y, kept = self._learn(x, out, {**self.options, **given})
-        self._set(_kept=(x, *kept))
+        part = None
+        if "mask" in given or "lengths" in given:
+            part = self._find_part(shape, given.get("mask"), given.get("lengths"))
+        if 0 not in shape and (part is None or part.any()):
+            self._count_batch()
+        keep = given.get("masked") == "keep"
+        self._set(_kept=(x, *kept), _part=None if part is None else (part, keep))
         return y
 
     def backward(self, grad_output: _Input, out: _Output | None = None) -> Any:
@@ -164,16 +205,18 @@ class Trainable(ABC):
                 f"{type(self).__name__}.backward: there was no call in training since "
                 "the last one"
             )
-        found = self._slopes(
-            grad_output,
-            self._kept,
-            {
-                **self.options,
-                "out": out,
-                "needs": ("input", *[name for name, _ in self.named_parameters()]),
-            },
-        )
-        for name, _ in self.named_parameters():
+        names = [name for name, _ in self.named_parameters()]
+        options = {**self.options, "needs": ("input", *names)}
+        if self._part is None:
+            found = self._slopes(grad_output, self._kept, {**options, "out": out})
+        else:
+            part, keep = self._part
+            found = gathered(
+                f"{type(self).__name__}.backward", grad_output, self._kept[0], keep,
+                out, self._view, self._pieces(self._kept, part, options),
+                {name: self._shapes[name] for name in names},
+            )  # fmt: skip
+        for name in names:
             fresh = getattr(found, name)
             if name in self._grads:
                 self._grads[name] += fresh

@@ -2,17 +2,21 @@
 # SPDX-License-Identifier: MIT
 
 
-cdef ndarray as_vector_lengths(str fn, object g, ndarray x, ndarray seen, int axis):
+cdef ndarray as_vector_lengths(
+    str fn, str name, object g, ndarray x, ndarray seen, int axis
+):
     """g as packed values [channels]; `seen` is x, with one channel where dim is None."""
     cdef cnp.npy_intp channels = cnp.PyArray_DIM(seen, axis)
     cdef ndarray a
     cdef int i
     if isinstance(g, (list, tuple, int, float)):
-        a = real_list(fn, "g", g, dtype_of(x))
+        a = real_list(fn, name, g, dtype_of(x))
     else:
-        a = as_base_array(fn, "g", g)
+        a = as_base_array(fn, name, g)
     if not mixes(dtype_of(a), dtype_of(x)):
-        raise TypeError(f"{fn}: g has dtype {a.dtype}, {needed_dtypes(dtype_of(x))}")
+        raise TypeError(
+            f"{fn}: {name} has dtype {a.dtype}, {needed_dtypes(dtype_of(x))}"
+        )
     shape = [1] * cnp.PyArray_NDIM(x)
     if seen is x:
         shape[axis] = channels
@@ -20,7 +24,7 @@ cdef ndarray as_vector_lengths(str fn, object g, ndarray x, ndarray seen, int ax
         seen is not x and np.shape(a) == ()
     ):
         raise ValueError(
-            f"{fn}: g has shape {np.shape(a)}, {tuple(shape)} or "
+            f"{fn}: {name} has shape {np.shape(a)}, {tuple(shape)} or "
             f"{(channels,) if seen is x else ()} is needed"
         )
     a = a.reshape(-1)
@@ -113,7 +117,7 @@ def weight_norm(
     call.variant = LENGTH
     call.norm.training = True
     call.norm.exec_.flush_denormals = bool(flush_denormals)
-    lengths = as_vector_lengths(fn, g, x, seen, axis)
+    lengths = as_vector_lengths(fn, "g", g, x, seen, axis)
     call.norm.weight = cnp.PyArray_DATA(lengths)
     call.norm.format.params = dtype_of(lengths)
     if return_norm:

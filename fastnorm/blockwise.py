@@ -12,13 +12,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from . import (
     MomentsState,
+    RunningMoments,
     batch_norm,
     layer_norm,
     merge_moments,
@@ -27,7 +28,7 @@ from . import (
 )
 from .files import NewArray, Region, Volume, blocks
 
-__all__ = ["Channels", "Job", "Progress", "Rows", "as_volume", "run", "stream_moments"]
+__all__ = ["Channels", "Job", "Progress", "Rows", "file_moments", "run"]
 
 # A block in float64 with two temporaries, and the same again in the page cache.
 _BYTES_PER_ITEM = 32
@@ -119,20 +120,45 @@ def as_volume(array: NDArray[Any], axis: int | None) -> Volume:
     )
 
 
-def stream_moments(
-    volume: Volume,
-    dtype: DTypeLike,
-    limit: int,
+def file_moments(
+    array: NDArray[Any],
+    channel: int | None,
+    nan: Literal["propagate", "error", "omit"],
+    memory: int,
     *,
     num_threads: int | None = None,
     progress: Progress | None = None,
-) -> MomentsState:
-    """Moments of each channel of [N, C, S], block by block: mean and m2 are [C]."""
-    if volume.data.size == 0:
-        return MomentsState(0, *np.zeros((2, volume.shape[1])))
-    region = tuple(slice(0, n) for n in volume.shape)
-    pass_ = _Pass(volume, region, dtype, limit, num_threads, progress or _Silent())
-    return pass_.moments()
+) -> RunningMoments:
+    """Those of each entry of an axis, or of everything, block by block."""
+    volume = as_volume(array, channel)
+    # Bytes and floats are taken as they are; float64 holds all other integers exactly,
+    # up to 2**53.
+    own = array.dtype.name in ("uint8", "int8", "float16", "float32", "float64")
+    dtype = array.dtype.newbyteorder("=") if own else np.dtype(np.float64)
+    parts: dict[int, RunningMoments] = {}
+    for region in blocks(volume.shape, max(1, memory // _BYTES_PER_ITEM)):
+        x = volume.read(region, dtype)
+        first = region[1].start
+        if first not in parts:
+            parts[first] = RunningMoments((0, 2), nan=nan, num_threads=num_threads)
+        parts[first].update(x)
+        if progress is not None:
+            progress.advance(x.size)
+    if not parts:
+        parts[0] = RunningMoments((0, 2), nan=nan).update(np.empty(volume.shape))
+    states = [parts[first].to_dict() for first in sorted(parts)]
+    axis = None
+    if channel is not None:
+        others = tuple(i for i in range(array.ndim) if i != channel)
+        axis = others[0] if len(others) == 1 else others
+    shape = () if channel is None else (volume.shape[1],)
+    joined = {
+        name: np.concatenate([state[name] for state in states]).reshape(shape)
+        for name in states[0].keys() - {"axis", "nan", "shape"}
+    }
+    return RunningMoments.from_dict(
+        {**joined, "axis": axis, "nan": nan, "shape": shape}
+    )
 
 
 # ---- Rows: layer norm and RMS norm ----------------------------------------------

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import click
 import numpy as np
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from . import MomentsState, __version__, merge_moments, show_config
-from .blockwise import Channels, Job, Rows, as_volume, stream_moments
+from . import RunningMoments, __version__, show_config
+from .blockwise import Channels, Job, Rows, file_moments
 from .blockwise import run as run_job
 from .files import NewArray, load, open_array, replacing
 from .terminal import Axes, Bar, Bytes
@@ -208,15 +208,15 @@ def _precise(path: str, work: np.dtype[Any]) -> np.dtype[Any]:
 
 def _saved_stats(path: str, channels: int) -> tuple[NDArray[Any], NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as saved:
-            count, mean, m2 = (saved[name] for name in ("count", "mean", "m2"))
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        saved = RunningMoments.load(path)
+    except (ValueError, TypeError, EOFError) as error:
         raise ValueError(f"{path} is not what 'fastnorm stats --save' wrote") from error
-    if mean.shape != (channels,) or m2.shape != (channels,):
-        raise ValueError(f"{path} has {mean.size} channels, the file has {channels}")
-    if count < 1:
+    count = np.size(saved.count)
+    if count != channels:
+        raise ValueError(f"{path} has {count} channels, the file has {channels}")
+    if np.any(saved.count < 1):
         raise ValueError(f"{path} holds statistics of no values")
-    return mean.astype(np.float64), m2.astype(np.float64) / int(count)
+    return np.ravel(saved.mean), np.ravel(saved.var())
 
 
 def _parameter(
@@ -242,21 +242,29 @@ def _parameter(
     "--ddof", type=click.IntRange(min=0), default=0, show_default=True,
     help="Divide the squares by count - ddof.",
 )  # fmt: skip
+@click.option(
+    "--nan", type=click.Choice(["propagate", "omit", "error"]), default="propagate",
+    show_default=True, help="NaN makes its channel's NaN, is missing, or is a mistake.",
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print JSON (not finite: null).")
 @click.option("--plot", type=click.Path(), help="Draw mean and std (.png, .svg, .pdf).")
-@click.option("--save", type=click.Path(), help="Write an .npz for normalize --stats.")
+@click.option(
+    "--save",
+    type=click.Path(),
+    help="Write an .npz for normalize --stats, and for RunningMoments.load.",
+)
 @_memory
 @_threads
 @_quiet
 def stats(
     sources: tuple[str, ...], channel_axis: int | None, whole: bool, ddof: int,
-    as_json: bool, plot: str | None, save: str | None, memory: int,
-    threads: int | None, quiet: bool,
+    nan: Literal["propagate", "error", "omit"], as_json: bool, plot: str | None,
+    save: str | None, memory: int, threads: int | None, quiet: bool,
 ) -> None:  # fmt: skip
-    """Count, mean and standard deviation of each feature or channel over all files.
+    """Count, mean, deviation, minimum, maximum of each channel over all files.
 
-    Files are read in blocks and merged; any real type will do (8- and 16-bit types are
-    computed as float32, wider integers as float64).
+    Files are read in blocks and merged, in float64; any real type will do. What --save
+    writes can be merged with others in Python, see fastnorm.RunningMoments.
 
     \b
     fastnorm stats photos-*.npy                     (channels last)
@@ -265,70 +273,68 @@ def stats(
     """  # noqa: D301 (click reads the backspace)
     if whole and channel_axis is not None:
         raise ValueError("--all and --channel-axis exclude each other")
-    state = None
+    total: RunningMoments | None = None
     for source in sources:
-        found = _file_moments(
-            source, channel_axis, whole, memory // 32 or 1, threads, quiet
-        )
-        if state is not None and np.shape(found.mean) != np.shape(state.mean):
-            raise ValueError(
-                f"{source} has {np.size(found.mean)} channels, "
-                f"{sources[0]} has {np.size(state.mean)}"
-            )
-        state = found if state is None else merge_moments(state, found)
-    assert state is not None
-    degrees = state.count - ddof
-    var = state.m2 / degrees if degrees > 0 else np.full(state.m2.shape, np.nan)
-    mean = state.mean if state.count else np.full(state.m2.shape, np.nan)
-    results = {"mean": mean, "var": var, "std": np.sqrt(var)}
+        array = open_array(source)
+        axis = channel_axis
+        if axis is None and not whole and array.ndim > 1:
+            axis = -1
+        axis = None if axis is None else _axis_index(axis, array.ndim)
+        with Bar(source, array.size, quiet) as bar:
+            try:
+                found = file_moments(
+                    array, axis, nan, memory, num_threads=threads, progress=bar
+                )
+            except ValueError as error:
+                raise ValueError(f"{source}: {error}") from error
+        if total is not None and found.shape != total.shape:
+            ours, first = (m.shape[0] if m.shape else "no" for m in (found, total))
+            raise ValueError(f"{source} has {ours} channels, {sources[0]} has {first}")
+        total = found if total is None else total.merge(found)
+    assert total is not None
     if save is not None:
         with replacing(save) as file:
-            np.savez(
-                file, count=state.count, m2=state.m2, ddof=ddof,
-                mean=mean, var=var, std=results["std"],
-            )  # fmt: skip
+            total.save(file)
+    results = {
+        name: np.ravel(values)
+        for name, values in (
+            ("count", total.count), ("mean", total.mean), ("var", total.var(ddof)),
+            ("std", total.std(ddof)), ("min", total.min), ("max", total.max),
+        )
+    }  # fmt: skip
     if plot is not None:
         from .plots import plot_channels
 
-        plot_channels(plot, mean, results["std"])
+        plot_channels(plot, results["mean"], results["std"])
     if as_json:
-        facts = {"files": sources, "count": state.count, "ddof": ddof}
         lists = {name: _finite(values) for name, values in results.items()}
+        facts = {"files": sources, "ddof": ddof}
         click.echo(json.dumps(facts | lists, allow_nan=False))
     else:
-        _print_table(state, mean, results["std"])
-
-
-def _file_moments(
-    source: str, axis: int | None, whole: bool, limit: int, threads: int | None,
-    quiet: bool,
-) -> MomentsState:  # fmt: skip
-    array = open_array(source)
-    if axis is None and not whole and array.ndim > 1:
-        axis = -1
-    volume = as_volume(array, None if axis is None else _axis_index(axis, array.ndim))
-    work = np.float32 if np.can_cast(array.dtype, np.float32) else np.float64
-    with Bar(source, array.size, quiet) as bar:
-        return stream_moments(volume, work, limit, num_threads=threads, progress=bar)
+        del results["var"]
+        _print_table(results)
 
 
 def _finite(values: NDArray[Any]) -> list[float | None]:
     return [v if np.isfinite(v) else None for v in values.tolist()]
 
 
-def _print_table(state: MomentsState, mean: NDArray[Any], std: NDArray[Any]) -> None:
+def _print_table(columns: dict[str, NDArray[Any]]) -> None:
     table = Table(caption=None)
-    for heading in ("channel", "count", "mean", "std"):
+    for heading in ("channel", *columns):
         table.add_column(heading, justify="right")
-    channels = mean.size
+    channels = columns["count"].size
     shown: Sequence[int] = range(channels)
     if channels > _TABLE_ROWS:
         half = _TABLE_ROWS // 2
         shown = [*range(half), *range(channels - half, channels)]
     for row, i in enumerate(shown):
         if row and i != shown[row - 1] + 1:
-            table.add_row("...", "", "", "")
-        table.add_row(str(i), str(state.count), f"{mean[i]:.9g}", f"{std[i]:.9g}")
+            table.add_row("...")
+        words = [
+            f"{column[i]:.9g}" for name, column in columns.items() if name != "count"
+        ]
+        table.add_row(str(i), str(columns["count"][i]), *words)
     Console().print(table)
     if channels > _TABLE_ROWS:
         click.echo(f"{channels} channels in all: --json or --save give every one")

@@ -1,6 +1,6 @@
 # layers.py - norms with their parameters: prepared once, called from any thread.
 # SPDX-License-Identifier: MIT
-"""LayerNorm, RMSNorm, BatchNorm, BatchRenorm, GroupNorm and InstanceNorm.
+"""LayerNorm, RMSNorm, BatchNorm, BatchRenorm, GroupNorm, InstanceNorm, WeightNorm.
 
 Constructors follow ``torch.nn``; what torch lacks is keyword-only. A call is one call
 of the function of the same name. A layer begins in evaluation, unlike torch's, and then
@@ -10,8 +10,10 @@ between `train` and `eval` it learns.
 
 from __future__ import annotations
 
+import math
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 import numpy as np
@@ -21,6 +23,7 @@ from ._channel_layers import BatchNorm
 from ._layer import (
     IncompatibleKeys,
     Layer,
+    LayerCallOptions,
     Options,
     RowCallOptions,
     Shape,
@@ -29,12 +32,14 @@ from ._layer import (
 )
 from ._renorm_layer import BatchRenorm
 from ._sample_layers import GroupNorm, InstanceNorm
+from ._weight_layer import WeightNorm
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
 
     from ._core import _Input, _Output, _RmsMode
     from ._layer import Array
+    from ._masked_training import Piece
 
 __all__ = [
     "BatchNorm",
@@ -44,6 +49,7 @@ __all__ = [
     "InstanceNorm",
     "LayerNorm",
     "RMSNorm",
+    "WeightNorm",
 ]
 
 
@@ -131,6 +137,7 @@ class LayerNorm(_Rows):
     """
 
     __slots__ = ()
+    _masks = frozenset({"lengths", "masked"})
     _fields = ("normalized_shape", "eps", "elementwise_affine", "bias", "axis")
     _usual: ClassVar = {**Layer._usual, "axis": None}
 
@@ -161,13 +168,14 @@ class LayerNorm(_Rows):
         return self.normalized_shape, weight, bias, self.eps, options, state
 
     def __call__(
-        self, x: _Input, out: _Output | None = None, **options: Unpack[RowCallOptions]
+        self, x: _Input, out: _Output | None = None, **options: Unpack[LayerCallOptions]
     ) -> Any:
         """`layer_norm` of x with this weight and bias, into `out` if given.
 
-        Further keywords: residual, residual_bias, residual_out, post_add, and those of
-        the constructor's options, which they override for this call. Returns the array,
-        or what `layer_norm` returns for an 8-bit `out_dtype` without a scale.
+        Further keywords: lengths, masked, residual, residual_bias, residual_out,
+        post_add, and those of the constructor's options, which they override for this
+        call. Returns the array, or what `layer_norm` returns for an 8-bit `out_dtype`
+        without a scale.
         """
         if self._training:
             return self._trained(x, out, options)
@@ -195,6 +203,37 @@ class LayerNorm(_Rows):
         shape, weight, _, eps, _, _ = self._now
         return _core.layer_norm_backward(
             grad_output, x, shape, weight, mean, rstd, eps, axis=self.axis, **options
+        )
+
+    def _find_part(self, shape: Shape, mask: Any, lengths: Any) -> Array:  # noqa: ARG002
+        return np.array(lengths, np.intp)
+
+    def _view(self, array: Array) -> Array:
+        rows = (
+            array.ndim - len(self.normalized_shape)
+            if self.axis is None
+            else min(a % array.ndim for a in np.atleast_1d(self.axis))
+        )
+        return array.reshape(math.prod(array.shape[:rows]), *array.shape[rows:])
+
+    def _pieces(
+        self, kept: tuple[Any, ...], part: Array, options: Mapping[str, Any]
+    ) -> Iterator[Piece]:
+        stats, lengths = [self._view(values) for values in kept[1:]], part.ravel()
+        for length in np.unique(lengths[lengths > 0]):
+            rows = np.flatnonzero(lengths == length)
+            of_these = [values[rows] for values in stats]
+            slopes = partial(self._slopes_of, length, of_these, options)
+            yield (rows, slice(length)), slopes
+
+    def _slopes_of(
+        self, length: int, stats: list[Array], options: Mapping[str, Any], g: Array,
+        x: Array,
+    ) -> Any:  # fmt: skip
+        axes = tuple(range(1, 1 + len(self.normalized_shape)))
+        weight = None if self.weight is None else self.weight[:length]
+        return _core.layer_norm_backward(
+            g, x, None, weight, stats[0], stats[1], axis=axes, **options
         )
 
 

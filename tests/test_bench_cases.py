@@ -12,7 +12,7 @@ import pytest
 
 import fastnorm
 from fastnorm import bench
-from fastnorm.bench import cases, errors, exact
+from fastnorm.bench import cases, errors, exact, report
 from fastnorm.bench.cases import Case
 from fastnorm.bench.engine_fastnorm import FASTNORM
 
@@ -44,7 +44,13 @@ SMALL_CASES = (
     *images("batch_norm_training", 3),
     *images("batch_norm_training", 3, out=False),
     *images("batch_norm_add_relu", 3),
-    rows("layer_norm_backward"),
+    *[
+        Case("batch_norm_masked", (3, 4, 20), "NCHW", True, detail=d)
+        for d in ("lengths", "mask")
+    ],
+    *[rows(f"{norm}_norm_backward") for norm in ("layer", "rms", "l2", "weight")],
+    images("instance_norm_backward", 3)[0],
+    *images("batch_renorm_backward", 3),
     *images("batch_norm_backward", 3),
     *images("group_norm_backward", 64),
     *images("group_norm", 64),
@@ -175,6 +181,7 @@ def test_subnormals_are_flushed_in_one_of_the_cases_only():
         (rows("layer_norm_int8", "given"), 5),
         (rows("layer_norm_activation", "gelu"), 8),
         (images("batch_norm_add_relu", 3)[0], 12),  # x, what is added; y
+        (rows("weight_norm_backward"), 12),
         (rows("layer_norm_backward"), 12),  # the gradient of y, x; that of x
         (images("group_norm", 64)[1], 8),
         # as much as is written, read as well: the pixels are a fourth of it
@@ -190,6 +197,11 @@ def test_the_copy_moves_the_bytes_of_the_case(case, per_element):
     written = job.read(None)
     assert 2 * sum(part.nbytes for part in written) == per_element * data.x.size
     assert not any(np.array_equal(a, b) for a, b in zip(before, written, strict=True))
+
+
+def test_every_operation_has_names():
+    ops = {case.op for case in bench.CASES}
+    assert ops == set(report.OP_TEXT) == set(report._SHORT)
 
 
 def test_every_operation_has_a_copy_and_a_fastnorm_call():
@@ -279,11 +291,11 @@ def test_a_run_has_only_the_cases_that_it_can_have(monkeypatch):
         "running_moments_bytes",
     }
     there = importlib.util.find_spec("ml_dtypes") is not None
-    names = [case.detail for case in cases.select_cases("16bit", False)]
-    assert names == (["bfloat16", "float16"] if there else ["float16"])
+    names = {case.detail for case in cases.select_cases("16bit", False)}
+    assert names == ({"bfloat16", "float16"} if there else {"float16"})
     monkeypatch.setattr(cases.importlib.util, "find_spec", lambda _: None)
-    names = [case.detail for case in cases.select_cases("16bit", False)]
-    assert names == ["float16"]
+    names = {case.detail for case in cases.select_cases("16bit", False)}
+    assert names == {"float16"}
 
 
 def test_threads_are_given_to_opencv_and_restored():

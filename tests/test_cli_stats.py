@@ -51,15 +51,18 @@ def test_stats_over_several_files(
         (["--all"], (0, 1, 2, 3)),
     ):
         found = stats(capsys, *files, *options, "--ddof", 1)
-        assert found["count"] == whole.size // np.atleast_1d(whole.mean(axes)).size
+        channels = np.atleast_1d(whole.mean(axes)).size
+        assert found["count"] == [whole.size // channels] * channels
         assert found["files"] == files[:3] and found["ddof"] == 1
         np.testing.assert_allclose(
-            found["mean"], np.atleast_1d(whole.mean(axes)), rtol=1e-6
+            found["mean"], np.atleast_1d(whole.mean(axes)), rtol=1e-14
         )
         for name, expected in (("var", whole.var), ("std", whole.std)):
             np.testing.assert_allclose(
-                found[name], np.atleast_1d(expected(axes, ddof=1)), rtol=1e-6
+                found[name], np.atleast_1d(expected(axes, ddof=1)), rtol=1e-12
             )
+        for name, extreme in (("min", whole.min), ("max", whole.max)):
+            np.testing.assert_array_equal(found[name], np.atleast_1d(extreme(axes)))
 
 
 def test_stats_of_wide_integers_are_not_rounded_to_float32(
@@ -78,7 +81,52 @@ def test_stats_that_are_not_numbers_are_null(
     assert found["mean"] == [1.5, None] and found["std"] == [0.5, None]
     np.save("e.npy", np.empty((0, 2)))
     found = stats(capsys, "e.npy")
-    assert found["count"] == 0 and found["mean"] == [None, None]
+    assert found["count"] == [0, 0] and found["mean"] == found["min"] == [None, None]
+
+
+def test_nan_is_what_it_is_said_to_be(capsys: pytest.CaptureFixture[str]) -> None:
+    np.save("x.npy", np.array([[1.0, np.nan], [3.0, 4.0]], np.float32))
+    assert stats(capsys, "x.npy", "--nan", "propagate")["max"] == [3, None]
+    found = stats(capsys, "x.npy", "--nan", "omit")
+    assert found["count"] == [2, 1] and found["mean"] == [2, 4]
+    assert found["min"] == [1, 4] and found["max"] == [3, 4] and found["var"] == [1, 0]
+    said = complaint(capsys, "stats", "x.npy", "--nan", "error", "--save", "s.npz")
+    assert said.startswith("fastnorm: x.npy: ") and "NaN" in said
+    assert not Path("s.npz").exists()
+
+
+@pytest.mark.parametrize("memory", ["1K", "64M"])
+@pytest.mark.parametrize("kind", ["f4", "u1", "i4"])
+def test_what_is_saved_is_a_running_moments(memory: str, kind: str) -> None:
+    parts = [(1e2 + 9 * random((n, 5, 4, 3), "f8")).astype(kind) for n in (9, 20)]
+    for i, part in enumerate(parts):
+        np.save(f"{i}.npy", part)
+        assert (
+            main(["stats", f"{i}.npy", "--save", f"{i}.npz", "--memory", memory]) == 0
+        )
+    saved = [fastnorm.RunningMoments.load(f"{i}.npz") for i in range(2)]
+    assert saved[0].axis == (0, 1, 2) and saved[0].shape == (3,)
+    whole = np.concatenate(parts)
+    right = fastnorm.RunningMoments((0, 1, 2)).update(whole.astype("f8"))
+    merged = saved[0] + saved[1]
+    assert np.array_equal(merged.count, right.count)
+    assert np.array_equal(merged.min, right.min)
+    np.testing.assert_allclose(merged.mean, right.mean, rtol=1e-15)
+    np.testing.assert_allclose(merged.var(), right.var(), rtol=1e-14)
+    assert main(["stats", "0.npy", "--all", "--save", "all.npz"]) == 0
+    one = fastnorm.RunningMoments.load("all.npz")
+    assert (
+        one.axis is None
+        and one.shape == ()
+        and one.update(parts[1].astype("f8")).count == 29 * 60
+    )
+
+
+def test_far_from_zero_no_digits_are_lost(capsys: pytest.CaptureFixture[str]) -> None:
+    x = (1e6 + random((1000, 3))).astype(np.float32)
+    np.save("x.npy", x)
+    found = stats(capsys, "x.npy", "--memory", "3K")
+    np.testing.assert_allclose(found["var"], x.astype("g").var(0), rtol=1e-14)
 
 
 def test_the_table_shows_every_channel_or_says_so(
@@ -90,6 +138,7 @@ def test_the_table_shows_every_channel_or_says_so(
     assert (
         "4.5" in shown and "5.5" in shown and "6.5" in shown and "3.35410197" in shown
     )
+    assert all(word in shown for word in ("count", "min", "max", " 11 "))
     np.save("wide.npy", random((3, 1000)))
     assert main(["stats", "wide.npy"]) == 0
     shown = capsys.readouterr().out
@@ -128,12 +177,14 @@ def test_mistakes_with_stats_are_one_sentence(
 ) -> None:
     np.save("x.npy", random((6, 4)))
     np.save("y.npy", random((6, 5)))
+    np.save("z.npy", random(6))
     Path("t.npy").write_text("no")
     for arguments, words in (
         ([], "FILE.npy"),
         (["none.npy"], "none.npy: No such file"),
         (["t.npy"], "t.npy is not a .npy file"),
         (["x.npy", "y.npy"], "y.npy has 5 channels, x.npy has 4"),
+        (["x.npy", "z.npy"], "z.npy has no channels, x.npy has 4"),
         (["x.npy", "--channel-axis", "5"], "axis 5"),
         (["x.npy", "--all", "--channel-axis", "0"], "exclude"),
         (["x.npy", "--ddof", "-1"], "--ddof"),

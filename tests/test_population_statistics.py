@@ -208,3 +208,81 @@ def test_a_weight_that_is_none_is_refused(options: Any, error: type, text: str) 
         momentum(**options)
     with pytest.raises(TypeError):
         momentum(0.1)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("kind", [fastnorm.BatchNorm, fastnorm.InstanceNorm])
+@pytest.mark.parametrize("axis", [0, 1, -1])
+@pytest.mark.parametrize("by", ["lengths", "mask", "weights"])
+def test_calibrate_counts_what_takes_part(kind: Any, axis: int, by: str) -> None:
+    layer = kind(5, track_running_stats=True, channel_axis=axis, dtype="f8")
+    exact, batches = reference.RunningMoments(0), []
+    for seed, size in enumerate((4, 1, 3)):
+        x = 3 * seed + random((size, 5, 7), "f8", seed)
+        lengths = (np.arange(size) * 3 + 2) % 8
+        part = np.arange(7) < lengths[:, None]
+        weights = part[:, None] * (1.0 + np.arange(7))
+        for row, n in zip(x, lengths, strict=True):
+            repeats = 1 + np.arange(n) if by == "weights" else 1
+            exact.update(np.repeat(row[:, :n], repeats, axis=1).T)
+        garbage = np.where(part[:, None], x, np.nan)
+        given = {
+            "lengths": {"lengths": lengths.tolist()}, "mask": {"mask": part[:, None]},
+            "weights": {"mask": weights},
+        }[by]  # fmt: skip
+        if "mask" in given:
+            given = {"mask": np.moveaxis(given["mask"], 1, axis)}
+        batches.append({"x": np.moveaxis(garbage, 1, axis), **given})
+    fastnorm.calibrate(layer, batches)
+    assert np.allclose(layer.running_mean, exact.mean, rtol=1e-13, atol=0)
+    assert np.allclose(layer.running_var, exact.var(1), rtol=1e-13, atol=0)
+    assert layer.num_batches_tracked == 3
+    again = kind(5, track_running_stats=True, channel_axis=axis, dtype="f8")
+    fastnorm.calibrate(again, range(3), forward=lambda i: batches[i])
+    assert same_bits(again.running_var, layer.running_var)
+
+
+def test_mistakes_with_masks_in_calibrate() -> None:
+    layer, x = fastnorm.BatchNorm(3), random((4, 3, 5))
+    before = layer.state_dict()
+    for batch, error, words in (
+        ({"y": x}, ValueError, "a batch has the keys y; x, and mask or lengths"),
+        ({"x": x, "weights": x}, ValueError, "the keys x, weights"),
+        ({"x": x, "lengths": [1, 2]}, ValueError, r"lengths of shape \(2,\)"),
+        ({"x": x, "lengths": [1, 2, 3, 6]}, ValueError, "outside of 0 to 5"),
+        ({"x": x, "lengths": [1, 2, 3, -1]}, ValueError, "outside of 0 to 5"),
+        ({"x": x, "lengths": [1.0] * 4}, TypeError, "lengths of float64"),
+        ({"x": x[:, :, 0], "lengths": [1] * 4}, ValueError, "one for each sample"),
+        ({"x": x, "lengths": [1] * 4, "mask": x > 0}, ValueError, "given together"),
+        ({"x": x, "mask": np.ones((4, 2, 5), bool)}, ValueError, "mask has shape"),
+        ({"x": x, "lengths": [0] * 4}, ValueError, "0 values per channel"),
+    ):
+        given: list[Any] = [batch]
+        with pytest.raises(error, match=words):
+            fastnorm.calibrate(layer, given)
+    for name, array in layer.state_dict().items():
+        assert same_bits(array, before[name])
+
+
+@pytest.mark.parametrize("zero", [0.0, 0, -0.0, momentum(new_weight=0)])
+def test_no_momentum_leaves_the_statistics_alone(zero: float) -> None:
+    x = 5 + random((6, 4, 7))
+    mean, var = random(4, seed=1), np.abs(random(4, seed=2)) + 1
+    before = mean.copy(), var.copy()
+    plain = fastnorm.batch_norm(x, None, None, training=True)
+    for more in ({}, {"lengths": [3, 7, 1, 2, 5, 0]}):
+        y = fastnorm.batch_norm(x, mean, var, None, None, True, zero, **more)
+        assert more or same_bits(y, plain)
+        fastnorm.instance_norm(
+            x, mean, var, momentum=zero, **{"mask": x > 0} if more else {}
+        )
+    fastnorm.batch_renorm(x, mean, var, None, None, True, zero)
+    assert same_bits(mean, before[0]) and same_bits(var, before[1])
+    for kind in (fastnorm.BatchNorm, fastnorm.InstanceNorm, fastnorm.BatchRenorm):
+        options: Any = (
+            {} if kind is fastnorm.BatchRenorm else {"track_running_stats": True}
+        )
+        make: Any = kind
+        layer = make(4, momentum=zero, running_mean=mean, running_var=var, **options)
+        layer.train()(x)
+        assert same_bits(layer.running_mean, mean) and layer.num_batches_tracked == 1
+        assert same_bits(layer.running_var, var)

@@ -247,3 +247,37 @@ def test_an_output_over_another_array_is_refused() -> None:
     with pytest.raises(ValueError, match="weight_norm: out overlaps v"):
         fastnorm.weight_norm(v, 1.0, None, out=memory[1:13].reshape(3, 4))
     assert same_bits(memory, kept_memory)
+
+
+def test_the_gradients_take_the_norm_that_was_returned() -> None:
+    for dim in (0, 1, -1, None):
+        for dtype in ("f4", "f8", "f2"):
+            v, grad = random((4, 5, 3), "f4").astype(dtype), random((4, 5, 3), "f4", 2)
+            grad = grad.astype(dtype)
+            g = np.asarray(2.5, v.dtype)
+            g = g if dim is None else np.full(v.shape[dim], g)
+            norm = fastnorm.weight_norm(v, g, dim, return_norm=True)[1]
+            found = fastnorm.weight_norm_backward(grad, v, g, dim, norm=norm)
+            for one, other in zip(
+                found, fastnorm.weight_norm_backward(grad, v, g, dim), strict=True
+            ):
+                np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-6)
+            # It is used: another norm gives what the formula says of it.
+            wide = norm * 2
+            flat = wide.ravel()[0] if dim is None else wide.ravel()
+            for given in (wide, flat):
+                by_v, by_g = fastnorm.weight_norm_backward(grad, v, g, dim, norm=given)
+                right: Any = reference.weight_norm_backward(grad, v, g, dim, norm=wide)
+                tolerance = 2e-3 if dtype == "f2" else 1e-5
+                np.testing.assert_allclose(by_v, right[0], tolerance, tolerance)
+                np.testing.assert_allclose(by_g, right[1], tolerance, tolerance)
+    v = random((3, 4))
+    for norm, words in (
+        (np.ones(4), r"norm has dtype float64"),
+        (np.ones(4, "f4"), r"norm has shape \(4,\), \(3, 1\)"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=words):
+            fastnorm.weight_norm_backward(v, v, np.ones(3, "f4"), norm=norm)
+    out, norm = v.copy(), np.ones(3, "f4")
+    with pytest.raises(ValueError, match="out overlaps norm"):
+        fastnorm.weight_norm_backward(v, v, norm, norm=out[:, 0], out=out)

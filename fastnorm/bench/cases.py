@@ -27,6 +27,11 @@ INT8_SCALE = 0.1  # of the cases with a given scale: 127 steps hold every result
 _OWN_TYPES = (
     "layer_norm_16bit", "layer_norm_int8", "normalize_image", "running_moments_bytes",
 )  # fmt: skip
+_NORMS = (
+    "layer_norm", "rms_norm", "l2_norm", "batch_norm", "batch_renorm", "group_norm",
+    "instance_norm", "weight_norm",
+)  # fmt: skip
+GRADIENTS = tuple(f"{norm}_backward" for norm in _NORMS)
 _ERROR_UNITS = {"layer_norm_16bit": "ulp", "layer_norm_int8": "step"}
 _SUBNORMAL = 1e-39  # times N(0,1): below the least normal float32, 1.2e-38
 
@@ -220,9 +225,10 @@ def _table(op: str, over: float) -> list[Case]:
     """So much faster than scikit-learn on the same table, large and small."""
     bars = Bars(over={"sklearn": over})
     large = Case(op, (1_000_000, 64), "columns", False, bars, quick=False)
-    return [large, Case(op, (100_000, 64), "columns", False)]
+    return [large, Case(op, _SMALL_TABLE, "columns", False)]
 
 
+_SMALL_TABLE = (20_000, 64)
 _LARGE = Case("layer_norm", (2048, 4096), "rows", True)
 _MIDDLE = Case("layer_norm", (512, 1024), "rows", True)
 _RESIDUAL = ((128, 768), (512, 1024), (2048, 4096))
@@ -242,7 +248,7 @@ CASES: tuple[Case, ...] = (
     *_pair("layer_norm", (16, 768), "rows", None),
     *_pair("layer_norm", (128, 768), "rows", 1.8),
     *_pair("layer_norm", (512, 1024), "rows", 1.2),
-    *_pair("layer_norm", (2048, 4096), "rows", 1.2),
+    *_pair("layer_norm", (2048, 4096), "rows", 1.2, quick=False),
     *_pair("layer_norm", (65536, 64), "rows", 1.2),
     *_pair("layer_norm", (1024, 16), "rows", 6.0),
     *_pair("rms_norm", (1, 768), "rows", None),
@@ -250,34 +256,47 @@ CASES: tuple[Case, ...] = (
     *_pair("rms_norm", (512, 1024), "rows", 1.2),
     *_pair("rms_norm", (2048, 4096), "rows", 1.2, quick=False),
     *(_residual(op, shape) for op in ("layer_norm", "rms_norm") for shape in _RESIDUAL),
-    _beside("layer_norm_16bit", _LARGE, 0.65, "bfloat16"),
+    _beside("layer_norm_16bit", _MIDDLE, None, "bfloat16"),
+    _beside("layer_norm_16bit", _LARGE, 0.65, "bfloat16", quick=False),
     _beside("layer_norm_16bit", _LARGE, 0.65, "float16", quick=False),
-    _beside("layer_norm_int8", _LARGE, 0.85, "dynamic"),
+    _beside("layer_norm_int8", _MIDDLE, None, "dynamic"),
+    _beside("layer_norm_int8", _LARGE, 0.85, "dynamic", quick=False),
     _beside("layer_norm_int8", _LARGE, 0.85, "given", quick=False),
     *(
         _beside("layer_norm_activation", _MIDDLE, 1.5, name, name in ("gelu", "silu"))
         for name in ("relu", "gelu", "gelu_tanh", "silu")
     ),
     _beside("layer_norm_subnormal", _LARGE, None, "kept", quick=False),
-    _beside("layer_norm_subnormal", _LARGE, None, "flushed"),
+    _beside("layer_norm_subnormal", _LARGE, None, "flushed", quick=False),
+    _beside("layer_norm_subnormal", _MIDDLE, None, "flushed"),
     *_images("batch_norm", (8, 64, 56, 56), 1.15, 1.15),
     *_images("batch_norm", (32, 256, 14, 14), 1.15, 1.15),
     *_images("batch_norm", (1, 2048, 7, 7), 1.8, 1.8),
-    *_images("batch_norm", (64, 3, 224, 224), 1.15, 1.15),
+    *_images("batch_norm", (64, 3, 224, 224), 1.15, 1.15, quick=False),
     *_images("batch_norm_training", (8, 64, 56, 56), 1.4, 2.0),
     *_images("batch_norm_training", (32, 256, 14, 14), 1.4, 2.0),
     *_images("batch_norm_training", (1, 2048, 7, 7), 4.0, 4.0),
-    *_images("batch_norm_training", (64, 3, 224, 224), 1.7, 2.0),
+    *_images("batch_norm_training", (64, 3, 224, 224), 1.7, 2.0, quick=False),
     Case("batch_norm_add_relu", (32, 256, 14, 14), "NCHW", True),
     Case("batch_norm_add_relu", (32, 14, 14, 256), "NHWC", True),
+    *(
+        Case("batch_norm_masked", (32, 256, 196), "NCHW", True, detail=detail)
+        for detail in ("lengths", "mask")
+    ),
     _gradient("layer_norm", 128, 768, layout="rows"),
     _gradient("layer_norm", 512, 1024, layout="rows"),
     _gradient("layer_norm", 2048, 4096, layout="rows", quick=False),
+    _gradient("rms_norm", 512, 1024, layout="rows"),
+    _gradient("rms_norm", 2048, 4096, layout="rows", quick=False),
+    _gradient("l2_norm", 512, 1024, layout="rows"),
+    _gradient("weight_norm", 512, 4608, layout="rows"),
     _gradient("batch_norm", 32, 256, 14, 14),
     _gradient("batch_norm", 32, 14, 14, 256, layout="NHWC"),
     _gradient("batch_norm", 8, 64, 56, 56, quick=False),
     _gradient("group_norm", 32, 256, 14, 14),
     _gradient("group_norm", 32, 14, 14, 256, layout="NHWC", quick=False),
+    _gradient("instance_norm", 32, 256, 14, 14),
+    _gradient("batch_renorm", 32, 256, 14, 14),
     *_images("group_norm", (8, 64, 56, 56), 1.6, 1.6, quick=False),
     *_images("group_norm", (32, 256, 14, 14), 1.6, 1.6),
     *_images("instance_norm", (8, 64, 56, 56), 1.6, 1.6, quick=False),
@@ -290,10 +309,11 @@ CASES: tuple[Case, ...] = (
     *_pair("l2_norm", (65536, 64), "rows", None),
     *_pair("l2_norm", (2048, 4096), "rows", None, quick=False),
     Case("moments", (1_000_000, 64), "columns", False, quick=False),
-    Case("moments", (100_000, 64), "columns", False),
-    Case("moments", (1 << 24,), "flat", False),
+    Case("moments", _SMALL_TABLE, "columns", False),
+    Case("moments", (1 << 24,), "flat", False, quick=False),
+    Case("moments", (1 << 20,), "flat", False),
     Case("running_moments", (1_000_000, 64), "columns", False, _RUNNING, quick=False),
-    Case("running_moments", (100_000, 64), "columns", False),
+    Case("running_moments", _SMALL_TABLE, "columns", False),
     Case("running_moments_bytes", (256, 224, 224, 3), "NHWC", False, _BYTES, False),
     Case("running_moments_bytes", (8, 224, 224, 3), "NHWC", False),
     *_table("scaler_fit", 12.0),

@@ -14,9 +14,20 @@ import numpy as np
 
 import fastnorm
 
-from .cases import EPS, GROUPS, INT8_SCALE, L2_EPS, MOMENTUM, Array, Case, Data
+from .cases import (
+    EPS,
+    GRADIENTS,
+    GROUPS,
+    INT8_SCALE,
+    L2_EPS,
+    MOMENTUM,
+    Array,
+    Case,
+    Data,
+)
 from .engine import Engine, Job, pair
 from .gradients import fastnorm_gradient
+from .masks import fastnorm_masked
 from .running import fastnorm_running
 from .scaler import fastnorm_scaler
 from .weights import fastnorm_renorm, fastnorm_weight_norm
@@ -158,9 +169,8 @@ FASTNORM = Engine(
         "batch_norm_add_relu": _batch_norm,
         "group_norm": _group_norm,
         "instance_norm": _instance_norm,
-        "layer_norm_backward": fastnorm_gradient,
-        "batch_norm_backward": fastnorm_gradient,
-        "group_norm_backward": fastnorm_gradient,
+        "batch_norm_masked": fastnorm_masked,
+        **dict.fromkeys(GRADIENTS, fastnorm_gradient),
         "l2_norm": _l2_norm,
         "normalize_image": _normalize_image,
         "moments": _moments,

@@ -12,8 +12,19 @@ import numpy as np
 
 import fastnorm
 
-from .cases import EPS, GROUPS, INT8_SCALE, L2_EPS, MOMENTUM, Array, Case, Data
+from .cases import (
+    EPS,
+    GRADIENTS,
+    GROUPS,
+    INT8_SCALE,
+    L2_EPS,
+    MOMENTUM,
+    Array,
+    Case,
+    Data,
+)
 from .engine import Engine, Job, pair
+from .masks import numpy_masked
 from .running import numpy_running
 from .scaler import numpy_scaler
 from .weights import numpy_renorm, numpy_weight_norm
@@ -275,6 +286,7 @@ NUMPY = Engine(
         "batch_norm": _batch_norm,
         "batch_norm_training": _batch_norm,
         "batch_norm_add_relu": _batch_norm,
+        "batch_norm_masked": numpy_masked,
         "group_norm": _group_norm,
         "instance_norm": _group_norm,
         "l2_norm": _l2_norm,
@@ -298,9 +310,7 @@ COPYTO = Engine(
         "rms_norm_residual": _copy_two,
         "layer_norm_int8": _copy_int8,
         "batch_norm_add_relu": _copy_add,
-        "layer_norm_backward": _copy_add,
-        "batch_norm_backward": _copy_add,
-        "group_norm_backward": _copy_add,
+        **dict.fromkeys(GRADIENTS, _copy_add),
         "normalize_image": _copy_image,
     },
 )

@@ -16,7 +16,8 @@ import fastnorm
 
 from .cases import EPS, GROUPS, INT8_SCALE, L2_EPS, MOMENTUM, Array, Case, Data
 from .engine import Engine, Job
-from .gradients import torch_gradient
+from .gradients import torch_autograd, torch_gradient
+from .masks import torch_masked
 from .weights import torch_weight_norm
 
 
@@ -234,6 +235,11 @@ TORCH = Engine(
         "layer_norm_backward": torch_gradient,
         "batch_norm_backward": torch_gradient,
         "group_norm_backward": torch_gradient,
+        "rms_norm_backward": torch_autograd,
+        "l2_norm_backward": torch_autograd,
+        "instance_norm_backward": torch_autograd,
+        "weight_norm_backward": torch_autograd,
+        "batch_norm_masked": torch_masked,
         "l2_norm": _l2_norm,
         "normalize_image": _normalize_image,
         "moments": _moments,

@@ -12,6 +12,7 @@ import numpy as np
 from .cases import EPS, GROUPS, INT8_SCALE, L2_EPS, MOMENTUM, Array, Case, Data
 from .engine import pair
 from .gradients import exact_gradient
+from .masks import exact_masked
 from .running import exact_bytes
 from .scaler import exact_scaler
 from .weights import exact_weights
@@ -30,7 +31,7 @@ def exact_key(case: Case) -> tuple[Any, ...]:
     op, detail = case.op, case.detail
     if op == "layer_norm_int8":
         op, detail = "layer_norm", ""
-    elif op == "layer_norm_subnormal":
+    elif op in ("layer_norm_subnormal", "batch_norm_masked"):
         detail = ""
     return (op, case.shape, case.layout, detail)
 
@@ -53,6 +54,8 @@ def exact_results(case: Case, data: Data) -> tuple[Array, ...]:
         return exact_scaler(case, data)
     if case.op in ("batch_renorm", "weight_norm"):
         y = exact_weights(case, data)
+    elif case.op == "batch_norm_masked":
+        y = exact_masked(case, data)
     elif case.op.startswith("batch_norm"):
         y = _exact_batch_norm(case, data)
     elif case.op == "group_norm":

@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from .cases import GRADIENTS
 from .errors import ErrorRow
 from .loop import Result
 
@@ -24,9 +25,7 @@ OP_TEXT = {
     "batch_norm": "batch norm",
     "batch_norm_training": "batch norm, training",
     "batch_norm_add_relu": "batch norm, sum, ReLU",
-    "layer_norm_backward": "layer norm, gradient",
-    "batch_norm_backward": "batch norm, gradient",
-    "group_norm_backward": "group norm, gradient",
+    "batch_norm_masked": "batch norm of a part, training",
     "group_norm": "group norm",
     "instance_norm": "instance norm",
     "normalize_image": "images",
@@ -51,9 +50,7 @@ _SHORT = {
     "batch_norm": "BN",
     "batch_norm_training": "BN train",
     "batch_norm_add_relu": "BN+ReLU",
-    "layer_norm_backward": "LN grad",
-    "batch_norm_backward": "BN grad",
-    "group_norm_backward": "GN grad",
+    "batch_norm_masked": "BN part",
     "group_norm": "GN",
     "instance_norm": "IN",
     "normalize_image": "image",
@@ -66,6 +63,10 @@ _SHORT = {
     "scaler_fit": "fit",
     "scaler_transform": "scale",
 }
+for _gradient in GRADIENTS:
+    _norm = _gradient.removesuffix("_backward")
+    OP_TEXT[_gradient] = f"{OP_TEXT[_norm]}, gradient"
+    _SHORT[_gradient] = f"{_SHORT[_norm]} grad"
 _LEAST_WIDTH = 152  # what the table needs; a narrower terminal wraps its lines
 _OURS, _FLOOR = "fastnorm", "copyto"
 _SELDOM = 0.2  # peers in a smaller part of the cases than this share a column

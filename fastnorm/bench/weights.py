@@ -29,8 +29,8 @@ def _renorm(module: Any, case: Case, data: Data, **more: Any) -> partial[Any]:
     )  # fmt: skip
 
 
-def _lengths(data: Data) -> Array:
-    """[rows, 1]"""
+def row_lengths(data: Data) -> Array:
+    """[rows, 1], of weight norm."""
     lengths: Array = np.abs(data.x[:, :1]) + data.x.dtype.type(0.5)
     return lengths
 
@@ -44,7 +44,7 @@ def fastnorm_renorm(case: Case, data: Data) -> Job:
 def fastnorm_weight_norm(case: Case, data: Data) -> Job:
     """The public function."""
     out = {"out": data.output()} if case.out else {}
-    return Job(partial(fastnorm.weight_norm, data.x, _lengths(data), 0, **out))
+    return Job(partial(fastnorm.weight_norm, data.x, row_lengths(data), 0, **out))
 
 
 def exact_weights(case: Case, data: Data) -> Any:
@@ -52,7 +52,7 @@ def exact_weights(case: Case, data: Data) -> Any:
     from fastnorm import reference
 
     if case.op == "weight_norm":
-        return reference.weight_norm(data.x, _lengths(data), 0)
+        return reference.weight_norm(data.x, row_lengths(data), 0)
     return _renorm(reference, case, data)()
 
 
@@ -82,7 +82,7 @@ def numpy_renorm(case: Case, data: Data) -> Job:
 
 def numpy_weight_norm(case: Case, data: Data) -> Job:
     """The formula, row by row."""
-    x, g = data.x, _lengths(data)
+    x, g = data.x, row_lengths(data)
     out = data.output() if case.out else None
 
     def call() -> Any:
@@ -96,6 +96,6 @@ def torch_weight_norm(case: Case, data: Data) -> Job:  # noqa: ARG001
     """What its weight_norm modules call in each forward."""
     import torch
 
-    x, g = torch.from_numpy(data.x), torch.from_numpy(_lengths(data))
+    x, g = torch.from_numpy(data.x), torch.from_numpy(row_lengths(data))
     function: Any = torch._weight_norm
     return Job(partial(function, x, g, 0), allocates=True)
