@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from oracle import DTYPES, ISAS
+from oracle import DTYPES
 
 import fastnorm
 
@@ -25,11 +25,9 @@ def _settings_are_put_back() -> Iterator[None]:
     fastnorm.set_num_threads(threads)
 
 
-@pytest.fixture(params=ISAS)
+@pytest.fixture(params=fastnorm.isas())
 def isa(request: pytest.FixtureRequest) -> str:
-    """Runs the test once on each instruction set; those of other machines skip."""
-    if request.param not in fastnorm.isas():
-        pytest.skip(f"this machine has no {request.param}")
+    """Runs the test once on each instruction set of this machine."""
     fastnorm.set_isa(request.param)
     return request.param
 

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+import fastnorm
 from fastnorm import reference
 
 # The promise: |y - exact| <= BOUND * max(1, |exact|), for results without parameters.
@@ -25,6 +27,13 @@ LENGTHS = [
     128, 129, 196, 255, 256, 257, 511, 512, 513, 768, 1000, 1023, 1024, 1025, 2047,
     2048, 2049, 4095, 4096, 4097, 8191, 8193, 16385,
 ]  # fmt: skip
+
+
+def each_isa() -> Iterator[str]:
+    """The instruction sets of this machine, each in use during its turn."""
+    for name in fastnorm.isas():
+        fastnorm.set_isa(name)
+        yield name
 
 
 def random(shape: Any, dtype: DTypeLike = "float32", seed: int = 0) -> NDArray[Any]:

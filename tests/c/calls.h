@@ -96,6 +96,7 @@ static inline fastnorm_moments_args moments_args(const job *j) {
       .x_quantization = j->format.x_quantization,
       .mask = j->mask,
       .count = j->count,
+      .weight = j->sums,
   };
 }
 

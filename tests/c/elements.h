@@ -152,4 +152,20 @@ static inline void each_isa(void (*test)(void)) {
   fastnorm_set_isa(NULL);
 }
 
+/* Adds n elements to the hash; which NaN is not promised. */
+static inline void hash_elements(fastnorm_dtype dtype, const void *p, size_t n) {
+  for (size_t i = 0; i < n; i++) {
+    const double v = element(dtype, p, i);
+    const uint64_t nan = 0;
+    running_hash = isnan(v) ? hash_bytes(running_hash, &nan, sizeof nan)
+                            : hash_bytes(running_hash, &v, sizeof v);
+  }
+}
+
+/* A test for the table of tests. */
+#define ON_EACH_ISA(name)                                                              \
+  static void name##_on_each(void) {                                                   \
+    each_isa(name);                                                                    \
+  }
+
 #endif

@@ -73,7 +73,8 @@ typedef struct job {
   ptrdiff_t residual_stride, residual_out_stride;
   float *y_scale;
   fastnorm_mask mask; /* of layer norm .lengths and .masked alone */
-  size_t *count;      /* of MOMENTS */
+  size_t *count;      /* of MOMENTS, and */
+  double *sums;       /* their weights */
   fastnorm_rms_mode mode;
 } job;
 

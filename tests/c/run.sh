@@ -2,8 +2,10 @@
 # run.sh - builds the library and the C tests with one compiler, and runs them.
 # SPDX-License-Identifier: MIT
 #
-# tests/c/run.sh [--quick] [--only "bits ..."] [--build DIR] [COMPILER [FLAGS...]]
+# tests/c/run.sh [--quick|--brief] [--only "bits ..."] [--build DIR]
+#                [COMPILER [FLAGS...]]
 #
+# --quick and --brief run fewer cases of every kind.
 # --build DIR builds there and keeps what it built; --build-only runs nothing.
 # RUN is put before each program, for instance "qemu-aarch64 -L /usr/aarch64-linux-gnu".
 # Flags come after -O3, so that -O1 -fsanitize=... works.
@@ -11,17 +13,17 @@
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/../.." && pwd)
-quick=()
+level=()
 build=
 build_only=
 only=(args fields threads fork guard bits layout special accuracy formats denormals
-  image image_args elements activations renorm masks mask_args
-  running_moments gradients gradients_args gradients_bits
-  gradients_kernels
+  image image_args elements elements_memory activations renorm masks mask_args
+  running_moments running_moments_state gradients gradients_args gradients_bits
+  gradients_guard gradients_kernels
   channel_gradients channel_gradients_bits channel_gradients_args)
 while [[ ${1-} == --* ]]; do
   case $1 in
-    --quick) quick=(--quick) ;;
+    --quick | --brief) level=("$1") ;;
     --only)
       read -r -a only <<<"$2"
       shift
@@ -50,7 +52,8 @@ else
 fi
 warnings=(-Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes
   -Wundef -Wvla -Werror)
-flags=(-std=c11 -O3 -ffp-contract=off -g1 "${warnings[@]}" -I"$root/include" "$@")
+flags=(-std=c11 -O3 -ffp-contract=off -fvisibility=hidden -g1 "${warnings[@]}"
+  -I"$root/include" "$@")
 
 # compile SOURCE OBJECT [FLAGS...]
 compile() {
@@ -84,7 +87,7 @@ done
 run_one() {
   local begun=$SECONDS code=0
   # shellcheck disable=SC2086
-  ${RUN-} "$build/test_$1" "${quick[@]}" >"$build/$1.log" 2>&1 </dev/null || code=$?
+  ${RUN-} "$build/test_$1" "${level[@]}" >"$build/$1.log" 2>&1 </dev/null || code=$?
   echo "$code $((SECONDS - begun))" >"$build/$1.code"
 }
 

@@ -2,7 +2,8 @@
  * SPDX-License-Identifier: MIT
  *
  * A function that main forgets is an unused static function, so a compile error.
- * Usage: test_x [--quick] [name...]; --quick is for emulators and sanitizers. */
+ * Usage: test_x [--quick | --brief] [name...]: fewer cases of every kind; the fewest
+ * are for emulators and sanitizers. */
 #ifndef FN_TEST_H
 #define FN_TEST_H
 
@@ -23,7 +24,7 @@ typedef struct test_case {
   void (*run)(void);
 } test_case;
 
-static int test_quick;
+static enum { FULL, QUICK, BRIEF } test_level;
 static int test_failures; /* of the running test */
 static const char *test_name = "";
 
@@ -40,6 +41,9 @@ __attribute__((format(printf, 1, 2))) static inline void fail(const char *format
   }
 }
 
+#define AT_LEVEL(full, quick, brief)                                                   \
+  (test_level == FULL ? (full) : test_level == QUICK ? (quick) : (brief))
+
 #define CHECK(condition, ...) ((condition) ? (void)0 : fail(__VA_ARGS__))
 
 static inline int run_tests(int argc, char **argv, const test_case *tests,
@@ -48,7 +52,10 @@ static inline int run_tests(int argc, char **argv, const test_case *tests,
   int failed = 0;
   int first = 1;
   if (first < argc && strcmp(argv[first], "--quick") == 0) {
-    test_quick = 1;
+    test_level = QUICK;
+    first++;
+  } else if (first < argc && strcmp(argv[first], "--brief") == 0) {
+    test_level = BRIEF;
     first++;
   }
   for (size_t i = 0; i < count; i++) {
@@ -87,15 +94,15 @@ static inline int64_t rng_below(rng *r, int64_t limit) {
   return (int64_t)(rng_next(r) % (uint64_t)limit);
 }
 
-/* About N(0, 1): the sum of twelve uniforms, added as integers, so that no rounding and
- * no compiler can make two machines differ. */
+/* About N(0, 1): the sum of three uniforms from -1 to 1, added as integers, so that no
+ * rounding and no compiler can make two machines differ. */
 static inline double rng_normal(rng *r) {
   int64_t sum = 0;
-  for (int i = 0; i < 12; i++) {
+  for (int i = 0; i < 3; i++) {
     sum += (int64_t)(rng_next(r) >> 12);
   }
-  sum -= INT64_C(6) << 52;
-  return (double)sum * 0x1p-52;
+  sum -= INT64_C(3) << 51;
+  return (double)sum * 0x1p-51;
 }
 
 /* FNV-1a. */
@@ -106,6 +113,31 @@ static inline uint64_t hash_bytes(uint64_t hash, const void *bytes, size_t count
   }
   return hash;
 }
+
+/* ---- A hash of results, to compare machines -------------------------------------- */
+
+static uint64_t running_hash;
+
+/* `test_x --hash ISA`: prints the hash of what `add_all` adds to it on that instruction
+ * set. */
+static inline int print_hash(const char *isa, void (*add_all)(void)) {
+  if (fastnorm_set_isa(isa) != FASTNORM_OK) {
+    fprintf(stderr, "no %s here\n", isa);
+    return 1;
+  }
+  running_hash = UINT64_C(0xcbf29ce484222325);
+  test_level = QUICK;
+  add_all();
+  printf("%016llx\n", (unsigned long long)running_hash);
+  return test_failures != 0;
+}
+
+#define PRINT_HASH_IF_ASKED(argc, argv, add_all)                                       \
+  do {                                                                                 \
+    if ((argc) > 1 && strcmp((argv)[1], "--hash") == 0) {                              \
+      return print_hash((argc) > 2 ? (argv)[2] : NULL, add_all);                       \
+    }                                                                                  \
+  } while (0)
 
 /* ---- Memory -------------------------------------------------------------------- */
 

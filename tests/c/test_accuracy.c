@@ -102,11 +102,14 @@ static void check_length(const arrays *a, operation op, fastnorm_dtype dtype, pa
 
 static void check_operation(operation op) {
   arrays a = new_arrays(3 * 140 * 17);
-  const size_t longest = test_quick ? 36 : 130;
+  const size_t longest = AT_LEVEL(130, 36, 34);
   for (int type = 0; type < 2; type++) {
     for (int p = 0; p < PATTERNS; p++) {
       for (size_t length = 1; length <= longest; length++) {
         for (int layout = 0; layout < 3; layout++) {
+          if ((length + (size_t)(p + layout)) % AT_LEVEL(1, 1, 5) != 0) {
+            continue;
+          }
           /* 16 variants, walked so that every pattern and layout meets each. */
           const unsigned variant =
               (unsigned)(length + 5 * (size_t)p + 3 * (size_t)layout);
@@ -172,13 +175,14 @@ static void around_blocks(void) {
   static const size_t lengths[] = {255,  256,  257,   511,   512,  513,
                                    1023, 1024, 1025,  2047,  2049, 4095,
                                    4096, 4097, 16383, 16384, 16385};
-  const size_t count = test_quick ? 6 : LENGTH(lengths);
+  const size_t count = AT_LEVEL(LENGTH(lengths), 6, 3);
   arrays a = new_arrays(17 * 16386 * 3);
   for (size_t i = 0; i < count; i++) {
     for (int op = 0; op < OPERATIONS; op++) {
       for (int type = 0; type < 2; type++) {
         for (int p = 0; p < PATTERNS; p++) {
-          if (lengths[i] > 2000 && (p + op + (int)i) % 3 != 0) {
+          const int part = lengths[i] > 2000 ? 5 : AT_LEVEL(2, 2, 7);
+          if ((p + op + type + (int)i) % part != 0) {
             continue;
           }
           const unsigned variant = (unsigned)(i + 3 * (size_t)p);
@@ -196,7 +200,7 @@ static void wide(void) {
   static const size_t widths[] = {1,  2,  3,  7,   15,  16,  17,
                                   31, 33, 64, 100, 129, 513, 1030};
   arrays a = new_arrays(2 * 1030 * 64);
-  for (size_t i = 0; i < LENGTH(widths); i++) {
+  for (size_t i = 0; i < LENGTH(widths); i += AT_LEVEL(1, 1, 3)) {
     for (int op = 0; op < OPERATIONS; op++) {
       for (int type = 0; type < 2; type++) {
         const pattern p = (pattern)((i + (size_t)op * 3) % PATTERNS);
@@ -225,15 +229,20 @@ static void wide(void) {
   free_arrays(&a);
 }
 
-/* A reduction of four million values, along a row and down columns. */
+/* A reduction of four million values, along a row and down columns; of fewer in most
+ * cases. */
 static void four_million(void) {
-  const size_t length = test_quick ? 100000 : 4000000;
-  arrays a = new_arrays(length);
+  arrays a = new_arrays(4000000);
   static const pattern patterns[] = {OFFSET_100, OFFSET_1E6, EXTREME, OUTLIER_LAST};
   for (size_t i = 0; i < LENGTH(patterns); i++) {
     for (int type = 0; type < 2; type++) {
       for (int op = 0; op < OPERATIONS; op++) {
         const int rows = is_row_norm((operation)op);
+        const int longest = (2 * (int)i + type + op) % AT_LEVEL(8, 8, 4) == 0;
+        if (!longest && test_level == BRIEF) {
+          continue;
+        }
+        const size_t length = AT_LEVEL(longest ? 4000000 : 100000, 50000, 20000);
         const int down = rows || is_channels_last((operation)op);
         job j = make_job(&a, (operation)op, working_type(type), 1, down ? length : 1,
                          down ? 1 : length, 3);

@@ -177,8 +177,8 @@ static worst measure64(const bound *b, size_t count) {
 static void accuracy(void) {
   for (size_t k = 0; k < LENGTH(bounds); k++) {
     const bound *b = &bounds[k];
-    const worst w = measure32(b, test_quick ? 100003 : 3001);
-    const worst w64 = measure64(b, test_quick ? 20000 : 400000);
+    const worst w = measure32(b, AT_LEVEL(3001, 100003, 1000003));
+    const worst w64 = measure64(b, AT_LEVEL(400000, 20000, 5000));
     CHECK(w.past <= 1, "%s of float32 %.9g: %.3f times its bound", b->name, w.past_at,
           w.past);
     CHECK(w64.past <= 1, "%s of float64 %.17g: %.3f times its bound", b->name,
@@ -267,7 +267,7 @@ static uint64_t hash_of(fastnorm_activation activation, fastnorm_dtype working) 
   uint64_t hash = UINT64_C(0xcbf29ce484222325);
   double v[CHUNK], y[CHUNK];
   rng r = {7};
-  for (int chunk = 0; chunk < (test_quick ? 4 : 64); chunk++) {
+  for (int chunk = 0; chunk < AT_LEVEL(64, 4, 1); chunk++) {
     for (size_t i = 0; i < CHUNK; i++) {
       const uint64_t u = rng_next(&r);
       const double m = (double)(int64_t)u * 0x1p-63;

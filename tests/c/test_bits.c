@@ -1,9 +1,10 @@
 /* test_bits.c - the same bits: on every ISA, thread count and alignment.
  * SPDX-License-Identifier: MIT
  *
- * `test_bits --hash` prints a hash of all outputs for a fixed set of inputs, to compare
- * machines; `--hash ISA` computes it on that instruction set. */
+ * `test_bits --hash ISA` prints a hash of all outputs for a fixed set of inputs on that
+ * instruction set, to compare machines. */
 #include "outputs.h"
+#include "running_moments.h"
 
 enum { SHIFTS = 16 };
 
@@ -37,7 +38,7 @@ static void check_alignment(const job *j) {
   run_into(*j, &expected, 0);
   const size_t size = element_size(j->dtype);
   unsigned char *x = new_bytes(x_extent(j) * size + SLACK * size);
-  for (size_t shift = 1; shift <= SHIFTS; shift++) {
+  for (size_t shift = 1; shift <= SHIFTS; shift += AT_LEVEL(1, 3, 5)) {
     outputs o = new_outputs(j);
     job shifted = *j;
     memcpy(x + shift * size, j->x, x_extent(j) * size);
@@ -54,7 +55,8 @@ static void alignment(void) {
   const char *name;
   for (size_t i = 0; (name = fastnorm_isa_name(i)) != NULL; i++) {
     fastnorm_set_isa(name);
-    for (size_t length = 1; length <= 130; length += length < 70 ? 1 : 7) {
+    for (size_t length = 1; length <= 130;
+         length += length < 70 ? AT_LEVEL(1, 2, 4) : 7) {
       each_job(length, check_alignment);
     }
   }
@@ -75,7 +77,7 @@ static void check_threads(const job *j) {
   outputs expected = new_outputs(j);
   run_into(*j, &expected, 0);
   void *scratch = new_bytes(scratch_bytes(j));
-  for (int threads = 1; threads <= 8; threads += test_quick ? 7 : 1) {
+  for (int threads = 1; threads <= 8; threads += AT_LEVEL(2, 7, 7)) {
     for (int how = 0; how < 3; how++) {
       outputs o = new_outputs(j);
       job shared = *j;
@@ -98,8 +100,9 @@ static void threads(void) {
   static const size_t shapes[][3] = {
       {400, 768, 1}, {3, 200000, 1}, {70000, 5, 1},  {8, 64, 784},  {4, 3, 50176},
       {5000, 64, 1}, {1, 16, 40000}, {20000, 16, 1}, {2, 700, 300}, {1, 1, 900000}};
-  for (size_t i = 0; i < LENGTH(shapes); i += test_quick ? 3 : 1) {
-    for (int op = 0; op < OPERATIONS; op++) {
+  for (size_t i = 0; i < LENGTH(shapes); i += AT_LEVEL(1, 3, 3)) {
+    for (int op = (int)i % AT_LEVEL(1, 1, 4); op < OPERATIONS;
+         op += AT_LEVEL(1, 1, 4)) {
       job j = {.op = (operation)op,
                .dtype = working_type((int)(i % 2)),
                .n0 = shapes[i][0],
@@ -117,8 +120,6 @@ static void threads(void) {
 
 /* ---- The hash ------------------------------------------------------------------ */
 
-static uint64_t running_hash;
-
 static void add_to_hash(const job *j) {
   outputs o = new_outputs(j);
   run_into(*j, &o, 0);
@@ -130,23 +131,102 @@ static void add_to_hash(const job *j) {
   free_outputs(&o);
 }
 
-static int print_hash(const char *isa) {
-  if (fastnorm_set_isa(isa) != FASTNORM_OK) {
-    fprintf(stderr, "no %s here\n", isa);
-    return 1;
+/* A third takes no part: elements, or what is beyond a length of layer norm's rows. */
+static void add_masked(const job *j) {
+  const int rows = is_row_norm(j->op);
+  const size_t channels = parameter_count(j), spatial = spatial_of(j);
+  if ((rows && (j->op != LAYER_NORM || j->n2 > 1)) || j->op == BATCH_RENORM ||
+      j->op == WEIGHT_NORM || group_length(j) < 30) {
+    return;
   }
-  running_hash = UINT64_C(0xcbf29ce484222325);
-  test_quick = 1;
+  job masked = *j;
+  size_t *lengths = new_bytes(j->n0 * sizeof *lengths), *counts = NULL;
+  unsigned char *mask = new_bytes(j->n0 * channels * spatial);
+  for (size_t n = 0; n < j->n0; n++) {
+    lengths[n] = (n + 1) * j->n1 / (j->n0 + 1);
+    for (size_t i = 0; i < channels * spatial; i++) {
+      mask[n * channels * spatial + i] = (n + i / spatial + i % spatial) % 3 != 1;
+    }
+  }
+  if (rows) {
+    masked.mask.lengths = lengths;
+  } else {
+    masked.mask.mask = mask;
+    masked.mask.stride = (ptrdiff_t)(channels * spatial);
+    masked.mask.channel_stride = (ptrdiff_t)spatial;
+    masked.mask.spatial_stride = spatial == 1 ? 0 : 1;
+  }
+  if (j->op == MOMENTS) {
+    masked.count = counts = new_bytes(group_count(j) * sizeof *counts);
+  }
+  add_to_hash(&masked);
+  free(lengths);
+  free(counts);
+  free(mask);
+}
+
+/* Batches with and without weights into one state, and that merged with another. */
+static void add_running_moments(void) {
+  static const size_t shapes[][3] = {
+      {700, 3, 1}, {40, 300, 1}, {1, 5, 4097}, {6, 5, 49}};
+  static const fastnorm_dtype types[] = {FASTNORM_FLOAT32, FASTNORM_FLOAT64,
+                                         FASTNORM_UINT8};
+  static store stores[2];
+  for (size_t i = 0; i < LENGTH(shapes) * LENGTH(types); i++) {
+    const size_t *shape = shapes[i / LENGTH(types)];
+    const fastnorm_dtype dtype = types[i % LENGTH(types)];
+    const size_t all = shape[0] * shape[1] * shape[2];
+    batch_args a = {.size = sizeof a,
+                    .dtype = dtype,
+                    .batch = shape[0],
+                    .channels = shape[1],
+                    .spatial = shape[2]};
+    rng r = {i};
+    unsigned char *x = new_bytes(all * sizeof(double));
+    float *weights = new_bytes(all * sizeof *weights);
+    for (size_t k = 0; k < all; k++) {
+      weights[k] = (float)rng_below(&r, 4) * 0.3F;
+      if (dtype == FASTNORM_UINT8) {
+        x[k] = (unsigned char)rng_below(&r, 256);
+      } else {
+        put(x, dtype, (ptrdiff_t)k, 1e6 + rng_normal(&r));
+      }
+    }
+    a.x = x;
+    a.weights_stride = (ptrdiff_t)(shape[1] * shape[2]);
+    a.weights_channel_stride = (ptrdiff_t)shape[2];
+    a.weights_spatial_stride = 1;
+    const state s[] = {state_of(&stores[0], shape[1]), state_of(&stores[1], shape[1])};
+    memset(stores, 0, sizeof stores);
+    for (int k = 0; k < 4; k++) {
+      if (k < 2) {
+        fastnorm_running_moments_init(&s[k]);
+      }
+      a.weights = k > 1 ? weights : NULL;
+      a.scratch_size = fastnorm_running_moments_scratch(&a);
+      a.scratch = new_bytes(a.scratch_size);
+      CHECK(fastnorm_running_moments_update(&s[k % 2], &a) == FASTNORM_OK, "update");
+      free(a.scratch);
+    }
+    CHECK(fastnorm_running_moments_merge(&s[0], &s[1]) == FASTNORM_OK, "merge");
+    running_hash = hash_bytes(running_hash, stores, sizeof stores);
+    free(weights);
+    free(x);
+  }
+}
+
+static void add_all(void) {
+  static const size_t lengths[] = {33, 66, 257, 1000};
   each_size(add_to_hash);
-  printf("%016llx\n", (unsigned long long)running_hash);
-  return test_failures != 0;
+  for (size_t i = 0; i < LENGTH(lengths); i++) {
+    each_job(lengths[i], add_masked);
+  }
+  add_running_moments();
 }
 
 int main(int argc, char **argv) {
   static const test_case tests[] = {
       {"isas", isas}, {"alignment", alignment}, {"threads", threads}};
-  if (argc > 1 && strcmp(argv[1], "--hash") == 0) {
-    return print_hash(argc > 2 ? argv[2] : NULL);
-  }
+  PRINT_HASH_IF_ASKED(argc, argv, add_all);
   return RUN_TESTS(argc, argv, tests);
 }

@@ -170,6 +170,9 @@ static void with_patterns(gradient_job j, pattern x, pattern g, unsigned variant
 static void check_length(size_t length, int everywhere) {
   for (int op = 0; op < NORMS; op++) {
     for (int type = 0; type < 2; type++) {
+      if (((size_t)(op + type) + length) % AT_LEVEL(1, 1, 4) != 0) {
+        continue;
+      }
       const unsigned v = (unsigned)(length + (size_t)op * 3);
       const size_t few = 1 + length % 5;
       const struct {
@@ -191,10 +194,10 @@ static void check_length(size_t length, int everywhere) {
 static void lengths(void) {
   static const size_t larger_ones[] = {127, 128, 129, 255,  256,  257,
                                        511, 513, 777, 1025, 2049, 4099};
-  for (size_t length = 1; length <= 70; length += test_quick ? 11 : 1) {
+  for (size_t length = 1; length <= 70; length += AT_LEVEL(1, 11, 13)) {
     check_length(length, 1);
   }
-  for (size_t i = 0; i < LENGTH(larger_ones); i += test_quick ? 5 : 1) {
+  for (size_t i = 0; i < LENGTH(larger_ones); i += AT_LEVEL(1, 5, 5)) {
     check_length(larger_ones[i], i % 4 == 0);
   }
 }
@@ -206,10 +209,13 @@ static void large_shapes(void) {
   } shapes[] = {{3, 2, 40000, 1},  {1, 1, 300000, 1}, {40000, 3, 1, 1},
                 {3000, 130, 1, 2}, {2, 1100, 9, 2},   {2, 600, 50, 600},
                 {70000, 7, 1, 7},  {2, 700, 1, 1},    {9, 96, 200, 32}};
-  for (size_t i = 0; i < LENGTH(shapes); i += test_quick ? 4 : 1) {
+  for (size_t i = 0; i < LENGTH(shapes); i += AT_LEVEL(1, 4, 5)) {
     for (int op = 0; op < NORMS; op++) {
       for (int type = 0; type < 2; type++) {
         const unsigned v = (unsigned)(i + (size_t)op);
+        if ((v + (unsigned)type) % AT_LEVEL(1, 1, 3) != 0) {
+          continue;
+        }
         const gradient_job j =
             make_gradient(op, type, shapes[i].samples, shapes[i].channels,
                           shapes[i].spatial, shapes[i].groups, v);
@@ -225,11 +231,14 @@ static void patterns(void) {
   static const struct {
     size_t samples, channels, spatial, groups;
   } shapes[] = {{3, 4, 50, 2}, {60, 5, 1, 1}, {2, 6, 7, 3}, {2, 40, 33, 2}};
-  for (size_t i = 0; i < LENGTH(shapes); i += test_quick ? 3 : 1) {
+  for (size_t i = 0; i < LENGTH(shapes); i += AT_LEVEL(1, 3, 3)) {
     for (int op = 0; op < NORMS; op++) {
       for (int type = 0; type < 2; type++) {
         for (unsigned v = 0; v < 2 * PATTERNS; v++) {
           const unsigned variant = v + (unsigned)i + (unsigned)op;
+          if ((variant + (unsigned)type) % AT_LEVEL(1, 1, 5) != 0) {
+            continue;
+          }
           const pattern p = (pattern)(v % PATTERNS);
           const pattern other = (pattern)((v * 7 + 3 + (unsigned)op) % PATTERNS);
           const gradient_job j =

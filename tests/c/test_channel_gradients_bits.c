@@ -230,10 +230,10 @@ static void same_bits(void) {
   static const shape shapes[] = {{3, 6, 5, 2},   {2, 6, 49, 3},    {5, 12, 1, 4},
                                  {60, 40, 1, 8}, {2, 130, 33, 13}, {3, 4, 700, 2},
                                  {1, 6, 196, 6}, {700, 3, 1, 3},   {2, 520, 3, 1}};
-  for (size_t i = 0; i < LENGTH(shapes); i += test_quick ? 3 : 1) {
+  for (size_t i = 0; i < LENGTH(shapes); i += AT_LEVEL(1, 3, 3)) {
     for (int op = 0; op < NORMS; op++) {
       for (size_t t = 0; t < LENGTH(dtypes); t++) {
-        for (unsigned v = 0; v < 3; v++) {
+        for (unsigned v = 0; v < AT_LEVEL(3, 3, 1); v++) {
           check_same_bits(op, dtypes[t], shapes[i],
                           (unsigned)(i + t * 5) + 3 * v + (unsigned)op);
         }
@@ -246,8 +246,9 @@ static void same_bits(void) {
 static void threads(void) {
   static const shape shapes[] = {{4, 3, 100000, 3}, {8, 40, 1000, 8}, {100000, 6, 1, 2},
                                  {4000, 96, 1, 4},  {6, 1030, 30, 2}, {3, 700, 100, 7}};
-  for (size_t i = 0; i < LENGTH(shapes); i += test_quick ? 3 : 1) {
-    for (int op = 0; op < NORMS; op++) {
+  for (size_t i = 0; i < LENGTH(shapes); i += AT_LEVEL(1, 3, 3)) {
+    for (int op = (int)i / 3 * 2 % AT_LEVEL(1, 1, 4); op < NORMS;
+         op += AT_LEVEL(1, 1, 4)) {
       const unsigned v = (unsigned)i + (unsigned)op;
       gradient_job all = new_gradient(op, dtypes[v % 2], shapes[i], v % 2 ? 7 : 8);
       const gradient_job j = chosen(&all, v);
@@ -285,7 +286,8 @@ static void sixteen_bits(void) {
       {3, 6, 5, 2}, {2, 6, 490, 3}, {500, 12, 1, 4}, {2, 4, 20000, 1}};
   for (size_t i = 0; i < LENGTH(shapes); i++) {
     for (int op = 0; op < NORMS; op++) {
-      for (unsigned v = 0; v < 8; v++) {
+      for (unsigned v = (unsigned)op % AT_LEVEL(1, 3, 5); v < 8;
+           v += AT_LEVEL(1, 3, 5)) {
         gradient_job all = new_gradient(op, dtypes[2 + v % 2], shapes[i], v * 8 + v);
         const gradient_job j = chosen(&all, v);
         if (is_single(&j)) {
@@ -399,7 +401,7 @@ static void check_guarded(int op, fastnorm_dtype dtype, shape s, unsigned varian
 }
 
 static void guarded(void) {
-  for (size_t length = 1; length <= 70; length += test_quick ? 13 : 2) {
+  for (size_t length = 1; length <= 70; length += AT_LEVEL(2, 13, 17)) {
     for (int op = 0; op < NORMS; op++) {
       for (size_t t = 0; t < 3; t++) {
         const unsigned v = (unsigned)(length + t) + (unsigned)op;
@@ -425,12 +427,35 @@ static void guarded_larger(void) {
   }
 }
 
+/* ---- The hash -------------------------------------------------------------------- */
+
+static void add_all(void) {
+  static const shape shapes[] = {
+      {3, 6, 5, 2}, {2, 6, 49, 3}, {60, 40, 1, 8}, {2, 130, 33, 13}, {3, 4, 700, 2}};
+  for (size_t i = 0; i < LENGTH(shapes) * NORMS; i++) {
+    const unsigned v = (unsigned)i;
+    gradient_job all = new_gradient((int)(i % NORMS), dtypes[i % LENGTH(dtypes)],
+                                    shapes[i / NORMS], v);
+    const gradient_job j = chosen(&all, v);
+    if (!is_single(&j)) {
+      run_or_fail(&j, "hash");
+      for (part id = GRAD_X; id <= GRAD_BIAS; id++) {
+        if (id != WEIGHTS && (id != GRAD_BIAS || j.op != WEIGHT)) {
+          hash_elements(type_of(&j, id), j.p[id], count_of(&j, id));
+        }
+      }
+    }
+    free_gradient(&all);
+  }
+}
+
 int main(int argc, char **argv) {
   static const test_case tests[] = {{"same_bits", same_bits},
                                     {"threads", threads},
                                     {"sixteen_bits", sixteen_bits},
                                     {"guarded", guarded},
                                     {"guarded_larger", guarded_larger}};
+  PRINT_HASH_IF_ASKED(argc, argv, add_all);
   open_rooms();
   return RUN_TESTS(argc, argv, tests);
 }

@@ -203,8 +203,11 @@ static void subnormals_count_as_zero(void) {
     fastnorm_set_isa(name);
     for (int op = 0; op < OPERATIONS; op++) {
       for (int type = 0; type < 2; type++) {
-        check_operation((operation)op, type, 0);
-        check_operation((operation)op, type, 1);
+        for (int all = 0; all < 2; all++) {
+          if ((op + type + all) % AT_LEVEL(1, 1, 3) == 0) {
+            check_operation((operation)op, type, all);
+          }
+        }
       }
     }
   }
@@ -214,7 +217,8 @@ static void subnormals_count_as_zero(void) {
 /* Whatever it was; and also by a call that is refused or has nothing to do. */
 static void control_is_restored(void) {
   for (size_t i = 0; i < LENGTH(others); i++) {
-    for (int op = 0; op < OPERATIONS; op++) {
+    for (int op = (int)i % AT_LEVEL(1, 1, 3); op < OPERATIONS;
+         op += AT_LEVEL(1, 1, 3)) {
       for (int how = 0; how < 3; how++) {
         job j = large_shape((operation)op, 0);
         void *x = new_bytes(x_extent(&j) * sizeof(double));

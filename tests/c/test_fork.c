@@ -146,7 +146,7 @@ static void fork_in_mid_use(void) {
   normalise(fork_x, fork_expected, (fastnorm_exec){.num_threads = 1});
   use();
   in_child(use_in_grandchild_too);
-  for (int round = 0; round < (test_quick ? 5 : 40); round++) {
+  for (int round = 0; round < AT_LEVEL(40, 5, 2); round++) {
     caller slow = {
         .rounds = 60, .num_threads = 3, .x = fork_x, .expected = fork_expected};
     _Atomic int stop = 0;

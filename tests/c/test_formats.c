@@ -115,9 +115,9 @@ static void run_call(whole_call *c) {
   CHECK(plain == FASTNORM_OK, "by hand: %s: %s", running_now, fastnorm_strerror(plain));
   const int large = bytes_in(c, X) > 60000;
   for (size_t i = 0; (name = fastnorm_isa_name(i)) != NULL; i++) {
-    for (int how = 0; how < (large && !test_quick ? 3 : 1); how++) {
+    for (int how = 0; how < (large && test_level == FULL ? 3 : 1); how++) {
       job j;
-      const int way = large && test_quick ? (int)(runs % 3) : how;
+      const int way = large && test_level > FULL ? (int)(runs % 3) : how;
       const int at_end = runs++ % 4 != 0;
       fastnorm_set_isa(name);
       describe_call(c, name, way);
@@ -145,7 +145,8 @@ static const fastnorm_dtype y_types[] = {FASTNORM_DEFAULT, FASTNORM_FLOAT32,
 enum { PARAMETER_TYPES = 4, ACTIVATIONS = FASTNORM_HARDSWISH + 1 };
 
 static void try_call(const job *shape, uint64_t seed) {
-  if (!is_too_short(shape)) {
+  static rng some;
+  if (rng_below(&some, AT_LEVEL(1, 1, 5)) == 0 && !is_too_short(shape)) {
     whole_call c = draw_call(shape, seed);
     run_call(&c);
     free_call(&c);
@@ -167,7 +168,7 @@ static job with_types(job shape, size_t number) {
 /* Some calls of a shape, of other types each time. */
 static void try_shape(const job *shape) {
   static size_t number;
-  for (int i = 0; i < (test_quick ? 2 : 6); i++) {
+  for (int i = 0; i < AT_LEVEL(4, 2, 1); i++) {
     const job j = with_types(*shape, number * 7);
     try_call(&j, number++);
   }

@@ -1,95 +1,17 @@
 /* test_gradients_bits.c - gradients of the norms of rows: the same bits on every ISA,
- * thread count, alignment, layout and type; guard pages.
+ * thread count, alignment, layout and type.
  * SPDX-License-Identifier: MIT
  */
-#include "gradients.h"
-#include "guard.h"
-
-/* ---- Outputs of a call, on their own --------------------------------------------- */
-
-typedef struct row_outputs {
-  size_t y_bytes, sum_bytes;
-  unsigned char *y, *weight, *bias;
-} row_outputs;
-
-static row_outputs new_row_outputs(const row_call *c) {
-  row_outputs o;
-  o.y_bytes = row_extent(c, c->y_stride) * bytes_of(y_of(c));
-  o.sum_bytes = c->cols * element_size(working_of(c->dtype));
-  o.y = new_bytes(o.y_bytes + ROW_SLACK * sizeof(double));
-  o.weight = new_bytes(o.sum_bytes + ROW_SLACK);
-  o.bias = new_bytes(o.sum_bytes + ROW_SLACK);
-  return o;
-}
-
-static void free_row_outputs(row_outputs *o) {
-  free(o->y);
-  free(o->weight);
-  free(o->bias);
-}
-
-static void run_call_into(row_call c, row_outputs *o, size_t shift) {
-  c.grad_x = c.grad_x ? o->y + shift * bytes_of(y_of(&c)) : NULL;
-  c.grad_weight = c.grad_weight ? o->weight : NULL;
-  c.grad_bias = c.grad_bias ? o->bias : NULL;
-  const fastnorm_status s = run_row_call(&c);
-  CHECK(s == FASTNORM_OK, "%s", describe_row_call(&c, fastnorm_strerror(s)));
-}
-
-static void check_equal(const row_call *c, const row_outputs *a, const row_outputs *b,
-                        size_t shift, const char *what) {
-  const size_t by = shift * bytes_of(y_of(c));
-  CHECK(memcmp(a->y, b->y + by, a->y_bytes) == 0, "%s: grad_x",
-        describe_row_call(c, what));
-  CHECK(memcmp(a->weight, b->weight, a->sum_bytes) == 0, "%s: grad_weight",
-        describe_row_call(c, what));
-  CHECK(memcmp(a->bias, b->bias, a->sum_bytes) == 0, "%s: grad_bias",
-        describe_row_call(c, what));
-}
-
-typedef void (*call_check)(const row_call *c);
-
-static const pattern some_patterns[] = {NORMAL,    OFFSET_1E6, MIXED_SCALES, EXTREME,
-                                        HUGE_LAST, CONSTANT,   SUBNORMAL};
-
-/* A third of the operations and types, each time another. */
-static void each_type(size_t rows, size_t cols, size_t inner, call_check check) {
-  static unsigned turn;
-  static const fastnorm_dtype types[][3] = {
-      {FASTNORM_FLOAT32, 0, 0},
-      {FASTNORM_FLOAT64, 0, 0},
-      {FASTNORM_FLOAT16, 0, 0},
-      {FASTNORM_BFLOAT16, FASTNORM_FLOAT32, FASTNORM_FLOAT32},
-      {FASTNORM_FLOAT32, FASTNORM_FLOAT16, FASTNORM_BFLOAT16}};
-  for (int of = 0; of < ROW_GRADIENTS; of++)
-    for (size_t type = 0; type < LENGTH(types); type++) {
-      const unsigned variant = (unsigned)(rows + cols * 3 + inner + type);
-      const size_t p = rows + cols + type;
-      if (++turn % 3 != 0)
-        continue;
-      const row_call shape = {.of = (row_gradient)of,
-                              .dtype = types[type][0],
-                              .y = types[type][1],
-                              .params = types[type][2],
-                              .rows = rows,
-                              .cols = cols,
-                              .inner = inner,
-                              .eps = variant & 4 ? FASTNORM_EPS_ZERO : 0.0};
-      row_call c = new_row_call(shape, some_patterns[p % LENGTH(some_patterns)],
-                                some_patterns[p * 3 % LENGTH(some_patterns)], variant);
-      check(&c);
-      free_row_call(&c);
-    }
-}
+#include "row_outputs.h"
 
 static void each_shape(call_check check) {
   static const size_t larger[] = {255, 257, 512, 1000, 4096, 9001};
-  for (size_t cols = 1; cols <= 70; cols += test_quick ? 5 : 2) {
+  for (size_t cols = 1; cols <= 70; cols += AT_LEVEL(3, 5, 9)) {
     each_type(1 + cols * 5 % 41, cols, 1, check);
     each_type(1 + cols % 3, cols, 2 + cols % 3 * 17, check);
   }
-  for (size_t i = 0; i < LENGTH(larger) - (test_quick ? 2 : 0); i++) {
-    each_type(1 + i * 7, larger[i], 1, check);
+  for (size_t i = 0; i < LENGTH(larger) - AT_LEVEL(0, 2, 3); i++) {
+    each_type(1 + i * 3, larger[i], 1, check);
     each_type(2, larger[i], 1 + i, check);
   }
   each_type(3, 5, 1200, check);
@@ -130,7 +52,7 @@ static void check_threads(const row_call *c) {
   run_call_into(*c, &expected, 0);
   const size_t bytes = row_scratch(c);
   void *scratch = new_bytes(bytes);
-  for (int how = 0; how < 6; how++) {
+  for (int how = AT_LEVEL(0, 1, 1); how < AT_LEVEL(6, 4, 4); how++) {
     row_outputs o = new_row_outputs(c);
     row_call shared = *c;
     shared.exec.num_threads = 1 + how;
@@ -147,12 +69,14 @@ static void check_threads(const row_call *c) {
 }
 
 static void threads(void) {
-  static const size_t shapes[][3] = {{400, 768, 1}, {3, 70000, 1}, {20000, 5, 1},
+  static const size_t shapes[][3] = {{400, 768, 1}, {3, 40000, 1}, {20000, 5, 1},
                                      {40, 64, 300}, {1, 16, 4000}, {300, 16, 9},
                                      {1000, 600, 1}};
   each_shape(check_threads);
-  for (size_t i = 0; i < LENGTH(shapes) - (test_quick ? 4 : 0); i++)
-    each_type(shapes[i][0], shapes[i][1], shapes[i][2], check_threads);
+  for (size_t i = 0; i < LENGTH(shapes) - AT_LEVEL(0, 4, 5); i++)
+    each_type(shapes[i][0],
+              shapes[i][1] > 20000 ? AT_LEVEL(40000, 20000, 20000) : shapes[i][1],
+              shapes[i][2], check_threads);
 }
 
 static void check_alignment(const row_call *c) {
@@ -179,7 +103,7 @@ static void check_alignment(const row_call *c) {
 }
 
 static void alignment(void) {
-  for (size_t cols = 1; cols < 150; cols += test_quick ? 17 : 7) {
+  for (size_t cols = 1; cols < 150; cols += AT_LEVEL(7, 17, 29)) {
     each_type(3, cols, 1, check_alignment);
     each_type(1, 3, cols, check_alignment);
   }
@@ -292,7 +216,7 @@ static void check_strided(const row_call *c) {
 }
 
 static void strided(void) {
-  for (size_t cols = 1; cols < 100; cols += test_quick ? 13 : 6) {
+  for (size_t cols = 1; cols < 100; cols += AT_LEVEL(6, 13, 23)) {
     each_type(4, cols, 1, check_strided);
     each_type(3, cols, 4, check_strided);
   }
@@ -374,83 +298,34 @@ static void alone(void) {
   each_shape(check_alone);
 }
 
-/* ---- Guard pages ----------------------------------------------------------------- */
+/* ---- The hash -------------------------------------------------------------------- */
 
-enum { GUARDED = 8, GUARD_ROOM = 1 << 17 };
-static unsigned char *guard_rooms[GUARDED];
-
-/* A copy of n bytes that ends, or begins, where a page that nobody may touch does. */
-static void *guarded(int which, const void *p, size_t n, int at_end) {
-  unsigned char *to = at_end ? guard_rooms[which] + GUARD_ROOM - n : guard_rooms[which];
-  if (p == NULL)
-    return NULL;
-  if (n > GUARD_ROOM) {
-    fprintf(stderr, "shape too large for the rooms\n");
-    exit(3);
-  }
-  memset(guard_rooms[which], 0xa5, GUARD_ROOM);
-  memcpy(to, p, n);
-  return to;
+static void add_to_hash(const row_call *c) {
+  const fastnorm_dtype working = working_of(c->dtype);
+  row_outputs o = new_row_outputs(c);
+  run_call_into(*c, &o, 0);
+  hash_elements(y_of(c), o.y, o.y_bytes / bytes_of(y_of(c)));
+  hash_elements(working, o.weight, o.sum_bytes / bytes_of(working));
+  hash_elements(working, o.bias, o.sum_bytes / bytes_of(working));
+  free_row_outputs(&o);
 }
 
-static void check_guarded(const row_call *c) {
-  row_outputs expected = new_row_outputs(c);
-  run_call_into(*c, &expected, 0);
-  const size_t sets = c->rows * inner_of(c) * element_size(working_of(c->dtype));
-  const size_t in = row_extent(c, 0) * bytes_of(c->dtype);
-  const size_t scratch = row_scratch(c);
-  unsigned char *zeros = new_bytes(scratch + expected.y_bytes + expected.sum_bytes);
-  for (int at_end = 0; at_end < 2; at_end++) {
-    row_call one = *c;
-    row_outputs o = expected;
-    snprintf(running_now, sizeof running_now, "%s", describe_row_call(c, "guarded"));
-    one.g = guarded(0, c->g, in, at_end);
-    one.x = guarded(1, c->x, in, at_end);
-    one.weight = guarded(2, c->weight, c->cols * bytes_of(params_of(c)), at_end);
-    one.mean = guarded(3, c->mean, sets, at_end);
-    one.rstd = guarded(4, c->rstd, sets, at_end);
-    o.y = guarded(5, zeros, expected.y_bytes, at_end);
-    o.weight = guarded(6, zeros, expected.sum_bytes, at_end);
-    o.bias = guarded(7, zeros, expected.sum_bytes, at_end);
-    run_call_into(one, &o, 0);
-    check_equal(c, &expected, &o, 0, "guarded");
-    const unsigned char *outs[] = {o.y, o.weight, o.bias};
-    for (int i = 0; i < 3; i++) {
-      const size_t bytes = i == 0 ? o.y_bytes : o.sum_bytes;
-      const unsigned char *room = guard_rooms[5 + i];
-      for (size_t k = 0; k < GUARD_ROOM; k++)
-        if (room + k < outs[i] || room + k >= outs[i] + bytes)
-          CHECK(room[k] == 0xa5, "%s: byte %zu of output %d was written", running_now,
-                k, i);
-    }
-    CHECK(memcmp(one.g, c->g, in) == 0 && memcmp(one.x, c->x, in) == 0,
-          "%s: an input changed", running_now);
+static void add_all(void) {
+  static const size_t cols[] = {1, 7, 33, 64, 129, 257, 600, 1025};
+  for (size_t i = 0; i < LENGTH(cols); i++) {
+    each_type(5, cols[i], 1, add_to_hash);
+    each_type(2, cols[i], 3, add_to_hash);
+    each_type(3, 5, cols[i], add_to_hash);
   }
-  free(zeros);
-  free_row_outputs(&expected);
-}
-
-static void guard_pages(void) {
-  const char *name;
-  for (int i = 0; i < GUARDED; i++)
-    guard_rooms[i] = new_room(GUARD_ROOM);
-  for (size_t i = 0; (name = fastnorm_isa_name(i)) != NULL; i++) {
-    fastnorm_set_isa(name);
-    for (size_t cols = 1; cols < 140; cols += test_quick ? 23 : 9) {
-      each_type(3, cols, 1, check_guarded);
-      each_type(1, cols, 3, check_guarded);
-      each_type(1, 2, cols, check_guarded);
-    }
-    each_type(17, 600, 1, check_guarded);
-  }
-  fastnorm_set_isa(NULL);
+  each_type(300, 9, 1, add_to_hash);
 }
 
 int main(int argc, char **argv) {
   static const test_case tests[] = {
       {"isas", isas},         {"threads", threads}, {"alignment", alignment},
       {"in_place", in_place}, {"some", some},       {"strided", strided},
-      {"types", types},       {"alone", alone},     {"guard_pages", guard_pages},
+      {"types", types},       {"alone", alone},
   };
+  PRINT_HASH_IF_ASKED(argc, argv, add_all);
   return RUN_TESTS(argc, argv, tests);
 }

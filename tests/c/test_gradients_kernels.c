@@ -239,7 +239,7 @@ static void kernels_here(void) {
   static const size_t larger[] = {255, 256, 257, 511, 512, 513, 1000, 1024};
   for (int type = 0; type < 2; type++) {
     dtype = working_type(type);
-    for (size_t len = 1; len <= (test_quick ? 40 : 140); len++)
+    for (size_t len = 1; len <= AT_LEVEL(140, 40, 34); len++)
       check_length(len);
     for (size_t i = 0; i < LENGTH(larger); i++)
       check_length(larger[i]);

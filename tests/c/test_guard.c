@@ -183,7 +183,7 @@ static void check_size(size_t length) {
 }
 
 static void small_sizes(void) {
-  for (size_t length = 1; length <= 70; length += test_quick && length > 20 ? 7 : 1) {
+  for (size_t length = 1; length <= 70; length += length > 20 ? AT_LEVEL(1, 7, 7) : 1) {
     check_size(length);
   }
 }
@@ -191,14 +191,14 @@ static void small_sizes(void) {
 static void larger_sizes(void) {
   static const size_t lengths[] = {127, 128,  129,  255,  257, 511,
                                    513, 1000, 1025, 2047, 4099};
-  for (size_t i = 0; i < LENGTH(lengths); i += test_quick ? 4 : 1) {
+  for (size_t i = 0; i < LENGTH(lengths); i += AT_LEVEL(1, 4, 4)) {
     check_size(lengths[i]);
   }
 }
 
 /* Gaps between rows and channels belong to somebody else. */
 static void gaps(void) {
-  for (size_t length = 1; length <= 40; length += test_quick ? 9 : 1) {
+  for (size_t length = 1; length <= 40; length += AT_LEVEL(1, 9, 9)) {
     for (int op = 0; op < OPERATIONS; op++) {
       for (int type = 0; type < 2; type++) {
         const int rows = is_row_norm((operation)op);

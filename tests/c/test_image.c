@@ -150,7 +150,7 @@ static void every_byte(void) {
     x[i] = (uint8_t)(i / 16);
   }
   static const double scales[] = {0, 1, -1.0 / 127.5, 1e-3};
-  for (uint64_t seed = 0; seed < (test_quick ? 4 : 40); seed++) {
+  for (uint64_t seed = 0; seed < AT_LEVEL(40, 4, 2); seed++) {
     fill_parameters(seed);
     image_args a = new_args(FASTNORM_UINT8, 1, 16, 16, 16);
     a.x = x;
@@ -169,7 +169,7 @@ static void cancellation(void) {
   for (int i = 0; i < 256; i++) {
     x[i] = (uint8_t)i;
   }
-  for (int byte = 1; byte < 256; byte += test_quick ? 50 : 3) {
+  for (int byte = 1; byte < 256; byte += AT_LEVEL(3, 50, 90)) {
     for (double away = 1e-3; fabs(away) > 1e-14; away *= -0.03) {
       const double mean = byte / 255.0 + away, std = 0.229;
       image_args a = new_args(FASTNORM_UINT8, 1, 1, 256, 1);
@@ -237,11 +237,11 @@ static void shapes(void) {
   static const size_t channels[] = {1, 2, 3, 4, 5, 16};
   fill_parameters(1);
   for (size_t c = 0; c < LENGTH(channels); c++) {
-    for (size_t w = 0; w < LENGTH(widths); w += test_quick ? 3 : 1) {
+    for (size_t w = 0; w < LENGTH(widths); w += AT_LEVEL(1, 3, 4)) {
       check_shape(1 + w % 2, 1 + w % 3, widths[w], channels[c]);
     }
   }
-  if (!test_quick) { /* more than a block of the kernel */
+  if (test_level == FULL) { /* more than a block of the kernel */
     check_shape(1, 3, 1000, 3);
     check_shape(1, 1, 1000, 16);
   }

@@ -4,6 +4,7 @@
 #include "args.h"
 
 static unsigned char bytes[64];
+static float weights[24];
 static const size_t lengths[4] = {2, 1, 0, 1}, long_lengths[4] = {2, 5, 0, 7};
 
 #define MASKED(op, change)                                                             \
@@ -24,6 +25,24 @@ static const size_t lengths[4] = {2, 1, 0, 1}, long_lengths[4] = {2, 5, 0, 7};
     REFUSED(op, FASTNORM_ERROR_ALIGNMENT, args.mask.lengths = NOT_ALIGNED(lengths));   \
     REFUSED(op, FASTNORM_ERROR_SHAPE, args.mask.mask = bytes;                          \
             args.mask.spatial_stride = PTRDIFF_MAX);                                   \
+    MASKED(op, args.mask.weights = weights);                                           \
+    MASKED(op, args.mask.weights_dtype = FASTNORM_FLOAT32);                            \
+    REFUSED(op, FASTNORM_ERROR_MASK, args.mask.weights_dtype = FASTNORM_FLOAT32);      \
+    REFUSED(op, FASTNORM_ERROR_MASK, args.mask.weights = weights;                      \
+            args.mask.lengths = lengths);                                              \
+    REFUSED(op, FASTNORM_ERROR_MASK, args.mask.weights = weights;                      \
+            args.mask.positions = args.spatial);                                       \
+    REFUSED(op, FASTNORM_ERROR_DTYPE, args.mask.weights = weights;                     \
+            args.mask.weights_dtype = FASTNORM_FLOAT16);                               \
+    REFUSED(op, FASTNORM_ERROR_ALIGNMENT, args.mask.weights = NOT_ALIGNED(weights));   \
+    REFUSED(op, FASTNORM_ERROR_SHAPE, args.mask.weights = weights;                     \
+            args.mask.spatial_stride = PTRDIFF_MAX);                                   \
+    for (int k = 0; k < 3; k++) {                                                      \
+      weights[5] = k == 0 ? -1e-30f : k == 1 ? (float)NAN : (float)INFINITY;           \
+      REFUSED(op, FASTNORM_ERROR_WEIGHT, args.mask.weights = weights;                  \
+              args.mask.stride = 4; args.mask.spatial_stride = 1);                     \
+    }                                                                                  \
+    weights[5] = 0.0f;                                                                 \
   } while (0)
 
 static void arguments(void) {
@@ -75,10 +94,33 @@ static void single_values(void) {
   ACCEPTED(moments, 1, args.mask.mask = bytes; args.mask.spatial_stride = 1);
 }
 
+/* Running statistics need a sum of weights above 1; nothing else does. */
+static void sums_of_weights(void) {
+#define WEIGHTED                                                                       \
+  args.mask.weights = weights, args.mask.stride = 4, args.mask.spatial_stride = 1
+  memset(weights, 0, sizeof weights);
+  weights[0] = weights[4] = 0.25f;
+  weights[1] = weights[5] = 0.125f;
+  REFUSED(batch_norm, FASTNORM_ERROR_COUNT, WEIGHTED);
+  REFUSED(instance_norm, FASTNORM_ERROR_COUNT, WEIGHTED);
+  ACCEPTED(batch_norm, 1, WEIGHTED; args.running_mean = args.running_var = NULL);
+  ACCEPTED(instance_norm, 1, WEIGHTED; args.running_mean = args.running_var = NULL);
+  ACCEPTED(batch_norm, 1, WEIGHTED; args.training = 0);
+  ACCEPTED(instance_norm, 1, WEIGHTED; args.use_running_stats = 1);
+  ACCEPTED(group_norm, 1, WEIGHTED);
+  ACCEPTED(moments, 1, WEIGHTED);
+  for (size_t i = 0; i < sizeof weights / sizeof *weights; i++) {
+    weights[i] *= 8.0f;
+  }
+  ACCEPTED(batch_norm, 1, WEIGHTED);
+  ACCEPTED(instance_norm, 1, WEIGHTED);
+}
+
 int main(int argc, char **argv) {
   static const test_case tests[] = {
       {"arguments", arguments},
       {"single_values", single_values},
+      {"sums_of_weights", sums_of_weights},
   };
   return RUN_TESTS(argc, argv, tests);
 }

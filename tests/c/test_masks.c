@@ -4,13 +4,25 @@
 #include "guard.h"
 #include "outputs.h"
 
-enum { ROOM = 1 << 21, KINDS = 4 };
+enum { ROOM = 1 << 21, KINDS = 8 };
 
 /* Bytes with a step for each extent, the same for all channels, a length for each
- * sample, and bytes that run backwards and are the same for all samples. */
-typedef enum kind { ELEMENTS, SHARED, LENGTHS, BACKWARDS } kind;
+ * sample, and bytes that run backwards and are the same for all samples; the first two
+ * and the last as weights, and the second as weights of 0 and 1. */
+typedef enum kind {
+  ELEMENTS,
+  SHARED,
+  LENGTHS,
+  BACKWARDS,
+  WEIGHTS,
+  SHARED_WEIGHTS,
+  BACKWARD_WEIGHTS,
+  ZEROS_AND_ONES
+} kind;
 
-static const char *const kind_names[] = {"elements", "shared", "lengths", "backwards"};
+static const char *const kind_names[] = {
+    "elements", "shared",         "lengths",          "backwards",
+    "weights",  "shared weights", "backward weights", "zeros and ones"};
 
 static const operation operations[] = {LAYER_NORM,
                                        BATCH_INFERENCE,
@@ -40,17 +52,22 @@ static size_t position_of(const job *j, place p) {
   return is_channels_last(j->op) || is_row_norm(j->op) ? p.i1 : p.i2;
 }
 
-static int takes_part(const job *j, place p) {
+static double weight_of(const job *j, place p) {
   const fastnorm_mask *a = &j->mask;
   if (a->lengths == NULL) {
-    return a->mask[(ptrdiff_t)p.i0 * a->stride +
-                   (ptrdiff_t)channel_of(j, p) * a->channel_stride +
-                   (ptrdiff_t)position_of(j, p) * a->spatial_stride] != 0;
+    const ptrdiff_t at = (ptrdiff_t)p.i0 * a->stride +
+                         (ptrdiff_t)channel_of(j, p) * a->channel_stride +
+                         (ptrdiff_t)position_of(j, p) * a->spatial_stride;
+    return a->weights ? get(a->weights, a->weights_dtype, at) : a->mask[at] != 0;
   }
   if (is_table(j)) {
     return p.i0 % a->positions < a->lengths[p.i0 / a->positions];
   }
   return position_of(j, p) < a->lengths[p.i0];
+}
+
+static int takes_part(const job *j, place p) {
+  return weight_of(j, p) > 0.0;
 }
 
 /* About half of each; every count is 0 or at least 2. The mask ends with its room, or
@@ -81,11 +98,16 @@ static int make_mask(job *j, kind k, int at_end, uint64_t seed) {
   if (is_row_norm(j->op)) {
     return 0;
   }
-  const size_t own = k == ELEMENTS ? channels : 1;
-  const size_t samples = k == BACKWARDS && !is_table(j) ? 1 : batch;
-  const size_t bytes = samples * own * spatial;
-  unsigned char *mask = at_end ? mask_room + ROOM - bytes : mask_room;
-  a->mask = mask;
+  const int backwards = k == BACKWARDS || k == BACKWARD_WEIGHTS;
+  const size_t own = k == ELEMENTS || k == WEIGHTS ? channels : 1;
+  const size_t samples = backwards && !is_table(j) ? 1 : batch;
+  const size_t all_of_it = samples * own * spatial;
+  const fastnorm_dtype dtype = k == WEIGHTS ? FASTNORM_FLOAT32 : FASTNORM_FLOAT64;
+  const size_t element = k < WEIGHTS ? 1 : element_size(dtype);
+  unsigned char *mask = at_end ? mask_room + ROOM - all_of_it * element : mask_room;
+  a->mask = k < WEIGHTS ? mask : NULL;
+  a->weights = k < WEIGHTS ? NULL : mask;
+  a->weights_dtype = k < WEIGHTS ? FASTNORM_DEFAULT : dtype;
   a->stride = samples == 1 ? 0 : (ptrdiff_t)(own * spatial);
   a->channel_stride = own == 1 ? 0 : (ptrdiff_t)spatial;
   a->spatial_stride = spatial == 1 ? 0 : 1;
@@ -96,14 +118,24 @@ static int make_mask(job *j, kind k, int at_end, uint64_t seed) {
         const size_t at = (n * own + c) * spatial + s;
         const size_t back = is_table(j) ? own : 1, along = is_table(j) ? n : s;
         const size_t all = is_table(j) ? batch : spatial;
-        mask[at] = (unsigned char)(along % 2 == 1     ? mask[at - back]
-                                   : along + 1 == all ? 0
-                                                      : 3 * rng_below(&r, 2));
+        const int64_t most = k == ZEROS_AND_ONES || k < WEIGHTS ? 2 : 4;
+        const double drawn = along + 1 == all ? 0.0 : (double)rng_below(&r, most);
+        if (k < WEIGHTS) {
+          mask[at] = along % 2 == 1 ? mask[at - back]
+                     : drawn > 0.0  ? (unsigned char)(1 + rng_below(&r, 255))
+                                    : 0;
+        } else if (along % 2 == 1) {
+          memcpy(mask + at * element, mask + (at - back) * element, element);
+        } else {
+          put(mask, dtype, (ptrdiff_t)at, most == 2 ? drawn : 0.75 * drawn);
+        }
       }
     }
   }
-  if (k == BACKWARDS && bytes > 1) {
-    a->mask = mask + bytes - 1;
+  if (backwards && all_of_it > 1) {
+    mask += (all_of_it - 1) * element;
+    a->mask = a->mask ? mask : NULL;
+    a->weights = a->weights ? mask : NULL;
     a->spatial_stride = -a->spatial_stride;
     a->stride = -a->stride;
   }
@@ -114,25 +146,28 @@ static int make_mask(job *j, kind k, int at_end, uint64_t seed) {
 
 typedef struct moments_of_group {
   size_t count;
-  long double mean, var;
+  long double weight, mean, var;
 } moments_of_group;
 
 static moments_of_group find(const job *j, size_t g) {
-  moments_of_group m = {0, 0.0L, 0.0L};
+  moments_of_group m = {0, 0.0L, 0.0L, 0.0L};
   for (int pass = 0; pass < 2; pass++) {
-    long double sum = 0.0L;
+    long double sum = 0.0L, weight = 0.0L;
     size_t count = 0;
     for (size_t i = 0; i < group_length(j); i++) {
       const place p = group_element(j, g, i);
       if (takes_part(j, p)) {
         const long double v =
             (long double)get(j->x, j->dtype, x_offset(j, p.i0, p.i1, p.i2));
-        sum += pass == 0 ? v : (v - m.mean) * (v - m.mean);
+        const long double w = (long double)weight_of(j, p);
+        sum += w * (pass == 0 ? v : (v - m.mean) * (v - m.mean));
+        weight += w;
         count++;
       }
     }
     m.count = count;
-    *(pass == 0 ? &m.mean : &m.var) = count == 0 ? 0.0L : sum / (long double)count;
+    m.weight = weight;
+    *(pass == 0 ? &m.mean : &m.var) = count == 0 ? 0.0L : sum / weight;
   }
   return m;
 }
@@ -170,10 +205,12 @@ static void check_results(const job *j, const outputs *o, const char *what) {
     if (j->op == MOMENTS) {
       const double *mean = (const double *)(void *)o->mean;
       const double *m2 = (const double *)(void *)o->rstd;
+      const double n = (double)m.weight;
       CHECK(j->count[g] == m.count, "%s: count %zu, not %zu", what, j->count[g],
             m.count);
+      CHECK(fabs(j->sums[g] - n) <= 1e-12 * n, "%s: weight %g", what, j->sums[g]);
       CHECK(fabs(mean[g] - (double)m.mean) <= 1e-6 &&
-                fabs(m2[g] - (double)m.var * (double)m.count) <= 1e-5 * (double)m.count,
+                fabs(m2[g] - (double)m.var * n) <= 1e-5 * n,
             "%s: mean %g, not %g", what, mean[g], (double)m.mean);
       continue;
     }
@@ -229,9 +266,11 @@ static void check_job(job j, int at_end) {
   const char *name;
   outputs first = new_outputs(&j);
   size_t *counts = new_bytes(group_count(&j) * sizeof *counts);
+  double *sums = new_bytes(group_count(&j) * sizeof *sums);
   void *scratch = new_bytes(scratch_bytes(&j) + 8);
   if (j.op == MOMENTS) {
     j.count = counts;
+    j.sums = sums;
   }
   for (size_t i = 0; (name = fastnorm_isa_name(i)) != NULL; i++) {
     fastnorm_set_isa(name);
@@ -262,6 +301,7 @@ static void check_job(job j, int at_end) {
   fastnorm_set_isa(NULL);
   free(scratch);
   free(counts);
+  free(sums);
   free_outputs(&first);
 }
 
@@ -313,7 +353,7 @@ static void every_operation(void) {
   y_room = new_room(ROOM);
   mask_room = new_room(ROOM);
   for (size_t o = 0; o < LENGTH(operations); o++) {
-    for (size_t s = 0; s < LENGTH(shapes); s += test_quick ? 3 : 1) {
+    for (size_t s = 0; s < LENGTH(shapes); s += AT_LEVEL(1, 3, 3)) {
       for (int w = 0; w < 2; w++) {
         check_shape(&a, operations[o], working_type(w), &shapes[s], s % 2 == 1);
       }

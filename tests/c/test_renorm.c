@@ -71,7 +71,8 @@ static void corrections(void) {
   for (size_t i = 0; (name = fastnorm_isa_name(i)) != NULL; i++) {
     fastnorm_set_isa(name);
     for (int p = 0; p < PATTERNS; p++) {
-      for (size_t k = 0; k < 4 * LENGTH(limits); k++) {
+      for (size_t k = (size_t)p % AT_LEVEL(1, 1, 7); k < 4 * LENGTH(limits);
+           k += AT_LEVEL(1, 1, 7)) {
         job j = make_renorm(&a, working_type((int)(k % 2)), k / 2 % 2 == 0, (pattern)p,
                             limits[k / 4]);
         check_corrections(&j, (pattern)p);

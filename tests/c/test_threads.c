@@ -19,7 +19,7 @@ static int each_once(const _Atomic int *hits, size_t count) {
 
 static void every_index_exactly_once(void) {
   static _Atomic int hits[1000];
-  for (int round = 0; round < (test_quick ? 200 : 2000); round++) {
+  for (int round = 0; round < AT_LEVEL(2000, 200, 100); round++) {
     const size_t count = (size_t)round % LENGTH(hits);
     const fastnorm_exec exec = {.num_threads = round % 9};
     counters c = {hits};
@@ -55,7 +55,7 @@ static void concurrent_callers(void) {
   normalise(x, expected, (fastnorm_exec){.num_threads = 1});
   caller callers[6];
   for (int i = 0; i < 6; i++) {
-    callers[i] = (caller){.rounds = test_quick ? 20 : 100,
+    callers[i] = (caller){.rounds = AT_LEVEL(100, 20, 10),
                           .num_threads = i,
                           .x = x,
                           .expected = expected};
@@ -86,7 +86,7 @@ static void settings_change_during_calls(void) {
   float *x = new_input();
   float *expected = new_matrix();
   normalise(x, expected, (fastnorm_exec){.num_threads = 1});
-  caller c = {.rounds = test_quick ? 50 : 300, .x = x, .expected = expected};
+  caller c = {.rounds = AT_LEVEL(300, 50, 20), .x = x, .expected = expected};
   _Atomic int stop = 0;
   pthread_t thread;
   pthread_create(&thread, NULL, change_settings, &stop);
