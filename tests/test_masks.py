@@ -363,7 +363,7 @@ def test_threads_and_instruction_sets_do_not_change_bits(
 @kinds
 @pytest.mark.parametrize("elements", [False, True])
 def test_threads_share_long_channels(kind: str, elements: bool) -> None:
-    shape = (4, 2, 400_000)
+    shape = (4, 2, 150_000)
     part = pattern(kind, 4, shape[2])[:, None]
     x = 1e3 + random(shape)
     mask = np.broadcast_to(part, shape).copy()

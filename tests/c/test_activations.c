@@ -296,7 +296,7 @@ static void same_bits(void) {
   fastnorm_set_isa(NULL);
 }
 
-static int print_hash(void) {
+static int print_hash_of_all(void) {
   uint64_t hash = 0;
   for (int k = 0; k < 2 * (FASTNORM_HARDSWISH + 1); k++) {
     hash = hash * 31 + hash_of((fastnorm_activation)(k / 2),
@@ -335,7 +335,7 @@ int main(int argc, char **argv) {
     return measure(argc > 2 ? strtoull(argv[2], NULL, 10) : 1009);
   }
   if (argc > 1 && strcmp(argv[1], "--hash") == 0) {
-    return print_hash();
+    return print_hash_of_all();
   }
   return RUN_TESTS(argc, argv, tests);
 }
