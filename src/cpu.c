@@ -9,11 +9,20 @@
 
 #if defined(FN_X86)
 #include <cpuid.h>
+#include <stdatomic.h>
 
-/* Not every compiler's run-time knows this one; it works on the registers of AVX. */
+/* Not every compiler's run-time knows this one; it works on the registers of AVX. Asked
+ * once: in a virtual machine CPUID takes microseconds. */
 static bool has_f16c(void) {
-  unsigned a, b, c, d;
-  return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+  enum { UNKNOWN, NO, YES };
+  static atomic_int known;
+  int answer = atomic_load_explicit(&known, memory_order_relaxed);
+  if (answer == UNKNOWN) {
+    unsigned a, b, c, d;
+    answer = __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C) ? YES : NO;
+    atomic_store_explicit(&known, answer, memory_order_relaxed);
+  }
+  return answer == YES;
 }
 
 bool fn_cpu_has_avx2(void) {
