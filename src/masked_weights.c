@@ -148,7 +148,7 @@ static void find_shifts(reading *w) {
   if (n == 0)
     at[n++] = next_part(p, 0);
   for (size_t r = 0; r < w->g->rows; r++) {
-    double x[16], mean = 0.0;
+    double x[16] = {0.0}, mean = 0.0;
     for (size_t i = 0; i < n; i++) {
       x[i] = element(w->dtype, w->g, r, at[i]);
       mean += x[i] / (double)n;
