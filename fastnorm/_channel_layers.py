@@ -93,10 +93,25 @@ class Tracking(Channels):
     momentum: float | None
     track_running_stats: bool
 
-    def _set_tracking(
-        self, num_features: int, momentum: float | None, track_running_stats: bool
+    def _start_tracking(
+        self,
+        num_features: int,
+        eps: float,
+        momentum: float | None,
+        affine: bool,
+        track_running_stats: bool,
+        *,
+        bias: bool | ArrayLike | None,
+        weight: ArrayLike | None,
+        running_mean: ArrayLike | None,
+        running_var: ArrayLike | None,
+        channel_axis: int,
+        dtype: DTypeLike,
+        options: Options,
     ) -> None:
+        """What the constructors of all of them do."""
         name = type(self).__name__
+        self._set_channels(affine, channel_axis)
         if momentum is not None and number(name, "momentum", momentum) > 1:
             raise ValueError(
                 f"{name}: momentum is {momentum}, None or a number from 0 to 1 is "
@@ -107,6 +122,13 @@ class Tracking(Channels):
             momentum=momentum,
             track_running_stats=bool(track_running_stats),
         )
+        shape = (self.num_features,)
+        parameters = affine_parameters(
+            name, "affine", shape, self.affine, weight, bias
+        ) | running_parameters(
+            name, shape, self.track_running_stats, running_mean, running_var
+        )
+        self._start(dtype, number(name, "eps", eps), options, parameters)
 
     def _channels(self) -> int:
         return self.num_features
@@ -216,15 +238,12 @@ class BatchNorm(Tracking):
         dtype: DTypeLike = np.float32,
         **options: Unpack[Options],
     ) -> None:
-        self._set_channels(affine, channel_axis)
-        self._set_tracking(num_features, momentum, track_running_stats)
-        shape = (self.num_features,)
-        parameters = affine_parameters(
-            "BatchNorm", "affine", shape, self.affine, weight, bias
-        ) | running_parameters(
-            "BatchNorm", shape, self.track_running_stats, running_mean, running_var
-        )
-        self._start(dtype, number("BatchNorm", "eps", eps), options, parameters)
+        self._start_tracking(
+            num_features, eps, momentum, affine, track_running_stats,
+            bias=bias, weight=weight, running_mean=running_mean,
+            running_var=running_var, channel_axis=channel_axis, dtype=dtype,
+            options=options,
+        )  # fmt: skip
 
     def __call__(
         self,

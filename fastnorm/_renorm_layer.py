@@ -10,7 +10,7 @@ import numpy as np
 
 from . import _core
 from ._channel_layers import BatchNorm
-from ._layer import Options, affine_parameters, number, running_parameters
+from ._layer import Options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -88,15 +88,13 @@ channel_axis, dtype, **options
         dtype: DTypeLike = np.float32,
         **options: Unpack[Options],
     ) -> None:
-        name = "BatchRenorm"
-        self._set_channels(affine, channel_axis)
-        self._set_tracking(num_features, momentum, True)
         self.set_limits(r_max, d_max)
-        shape = (self.num_features,)
-        parameters = affine_parameters(
-            name, "affine", shape, self.affine, weight, bias
-        ) | running_parameters(name, shape, True, running_mean, running_var)
-        self._start(dtype, number(name, "eps", eps), options, parameters)
+        self._start_tracking(
+            num_features, eps, momentum, affine, True,
+            bias=bias, weight=weight, running_mean=running_mean,
+            running_var=running_var, channel_axis=channel_axis, dtype=dtype,
+            options=options,
+        )  # fmt: skip
 
     def set_limits(self, r_max: float, d_max: float) -> None:
         """Set `r_max` and `d_max` for the next calls in training.

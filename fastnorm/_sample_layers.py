@@ -17,7 +17,6 @@ from ._layer import (
     affine_parameters,
     count,
     number,
-    running_parameters,
 )
 
 if TYPE_CHECKING:
@@ -85,15 +84,12 @@ class InstanceNorm(Tracking):
         dtype: DTypeLike = np.float32,
         **options: Unpack[Options],
     ) -> None:
-        self._set_channels(affine, channel_axis)
-        self._set_tracking(num_features, momentum, track_running_stats)
-        shape = (self.num_features,)
-        parameters = affine_parameters(
-            "InstanceNorm", "affine", shape, self.affine, weight, bias
-        ) | running_parameters(
-            "InstanceNorm", shape, self.track_running_stats, running_mean, running_var
-        )
-        self._start(dtype, number("InstanceNorm", "eps", eps), options, parameters)
+        self._start_tracking(
+            num_features, eps, momentum, affine, track_running_stats,
+            bias=bias, weight=weight, running_mean=running_mean,
+            running_var=running_var, channel_axis=channel_axis, dtype=dtype,
+            options=options,
+        )  # fmt: skip
 
     def __call__(
         self,

@@ -885,8 +885,8 @@ typedef struct fastnorm_layer_norm_backward_args {
   ptrdiff_t grad_x_stride;
   double eps;    /* 0 means 1e-5; FASTNORM_EPS_ZERO means none */
   void *scratch; /* optional: fastnorm_layer_norm_backward_scratch() bytes, aligned to
-                    8. Without it grad_weight and grad_bias take a pass of their own,
-                    for some columns at a time. Same bits. */
+                    8. Without it grad_weight and grad_bias take a pass over all
+                    rows of their own for each 512 columns. Same bits. */
   size_t scratch_size; /* bytes; too few count as none */
   fastnorm_exec exec;
   fastnorm_format format;

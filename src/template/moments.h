@@ -71,7 +71,7 @@ FN_WORD void FN_KERNEL(add_vec)(block *b, vec v, bool centered) {
 /* Whole vecs of x from element i on. The processor's own prefetch stays a little ahead
  * of one stream. Where x comes from memory, asking further ahead took rows of 4096
  * floats from 1010 to 885 ns, of 64 from 24 to 19; where x is in a cache, asking takes
- * from what the loads need: a group norm of 6 MB 1.7 to 1.55 ns per 64 bytes without
+ * from what the loads need: a group norm of 6 MB 1.7 to 1.6 ns per 64 bytes without
  * (AMD EPYC Zen 5, avx512). */
 FN_WORD void FN_KERNEL(ask_ahead)(const void *x, size_t i, size_t steps, bool far,
                                   fastnorm_dtype dtype) {

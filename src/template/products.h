@@ -246,7 +246,7 @@ FN_WORD void FN_KERNEL(products_of_runs)(const fn_pairs *p, double *sum_d,
 
 /* Whether there is hi is known at compile time in each instance. Whether there is a
  * weight is asked for each vec, a branch that always goes the same way: instances of
- * their own would be 70 KB more, and no quicker. */
+ * their own would be 65 KB more, and at most 3 % quicker. */
 static void FN_KERNEL(products_runs)(const fn_pairs *p, double *sum_d, double *sum_dt,
                                      double *sum_x) {
   if (p->hi)

@@ -134,10 +134,10 @@ static inline job shape_of(operation op, size_t length, int layout) {
   return j;
 }
 
-/* Every operation and type over `length` values per group, in four layouts; of large
- * groups a part, each time another. */
+/* Every operation and type over `length` values per group, in four layouts; but at the
+ * lower levels only a part of the large groups, each time another. */
 static inline void each_job(size_t length, job_check check) {
-  const size_t part = length < 200 ? AT_LEVEL(1, 1, 5) : AT_LEVEL(2, 3, 7);
+  const size_t part = length < 200 ? AT_LEVEL(1, 1, 5) : AT_LEVEL(1, 3, 7);
   for (int op = 0; op < OPERATIONS; op++) {
     for (int layout = 0; layout < 4; layout++) {
       job j = shape_of((operation)op, length, layout);

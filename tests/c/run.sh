@@ -20,7 +20,8 @@ only=(args fields threads fork guard bits layout special accuracy formats denorm
   image image_args elements elements_memory activations renorm masks mask_args
   running_moments running_moments_state gradients gradients_args gradients_bits
   gradients_guard gradients_kernels
-  channel_gradients channel_gradients_bits channel_gradients_args)
+  channel_gradients channel_gradients_bits channel_gradients_args
+  channel_gradients_guard)
 while [[ ${1-} == --* ]]; do
   case $1 in
     --quick | --brief) level=("$1") ;;

@@ -77,11 +77,12 @@ static void check_threads(const job *j) {
   outputs expected = new_outputs(j);
   run_into(*j, &expected, 0);
   void *scratch = new_bytes(scratch_bytes(j));
-  for (int threads = 1; threads <= 8; threads += AT_LEVEL(2, 7, 7)) {
+  static const int counts[] = {1, 2, 3, 8};
+  for (size_t i = 0; i < LENGTH(counts); i += AT_LEVEL(1, 3, 3)) {
     for (int how = 0; how < 3; how++) {
       outputs o = new_outputs(j);
       job shared = *j;
-      shared.exec.num_threads = threads;
+      shared.exec.num_threads = counts[i];
       shared.exec.parallel_for = how == 1 ? backwards : NULL;
       if (how == 2) {
         shared.scratch = scratch;
@@ -131,7 +132,8 @@ static void add_to_hash(const job *j) {
   free_outputs(&o);
 }
 
-/* A third takes no part: elements, or what is beyond a length of layer norm's rows. */
+/* A third takes no part: elements, or what is beyond a length of layer norm's rows; and
+ * the elements once more, with weights. */
 static void add_masked(const job *j) {
   const int rows = is_row_norm(j->op);
   const size_t channels = parameter_count(j), spatial = spatial_of(j);
@@ -142,10 +144,13 @@ static void add_masked(const job *j) {
   job masked = *j;
   size_t *lengths = new_bytes(j->n0 * sizeof *lengths), *counts = NULL;
   unsigned char *mask = new_bytes(j->n0 * channels * spatial);
+  float *weights = new_bytes(j->n0 * channels * spatial * sizeof *weights);
   for (size_t n = 0; n < j->n0; n++) {
     lengths[n] = (n + 1) * j->n1 / (j->n0 + 1);
     for (size_t i = 0; i < channels * spatial; i++) {
-      mask[n * channels * spatial + i] = (n + i / spatial + i % spatial) % 3 != 1;
+      const size_t k = n * channels * spatial + i;
+      mask[k] = (n + i / spatial + i % spatial) % 3 != 1;
+      weights[k] = mask[k] ? 0.7F + (float)(k % 5) * 0.3F : 0.0F;
     }
   }
   if (rows) {
@@ -160,9 +165,15 @@ static void add_masked(const job *j) {
     masked.count = counts = new_bytes(group_count(j) * sizeof *counts);
   }
   add_to_hash(&masked);
+  if (!rows) {
+    masked.mask.mask = NULL;
+    masked.mask.weights = weights;
+    add_to_hash(&masked);
+  }
   free(lengths);
   free(counts);
   free(mask);
+  free(weights);
 }
 
 /* Batches with and without weights into one state, and that merged with another. */

@@ -1,83 +1,9 @@
 /* test_channel_gradients_bits.c - gradients of the norms of channels: the same bits on
  * every instruction set, with any number of threads, with or without scratch, in place,
- * anywhere in memory, of 16-bit elements; and no byte outside the arrays is touched.
+ * anywhere in memory, of 16-bit elements.
  * SPDX-License-Identifier: MIT
  */
-#include "channel_gradients.h"
-#include "guard.h"
-
-enum { ROOM = 1 << 23 };
-
-static unsigned char *rooms[PARTS]; /* ROOM bytes each, between guard pages */
-
-static void open_rooms(void) {
-  for (int i = 0; i < PARTS; i++) {
-    rooms[i] = new_room(ROOM);
-  }
-}
-
-static size_t bytes_in(const gradient_job *j, part id) {
-  return j->p[id] ? count_of(j, id) * bytes_of(type_of(j, id)) : 0;
-}
-
-/* ---- Jobs ------------------------------------------------------------------------ */
-
-typedef struct shape {
-  size_t samples, channels, spatial, groups;
-} shape;
-
-static const pattern x_patterns[] = {NORMAL,    OFFSET_1E6, MIXED_SCALES, EXTREME,
-                                     HUGE_LAST, CONSTANT,   SUBNORMAL,    NORMAL};
-static const pattern g_patterns[] = {NORMAL, NORMAL, SUBNORMAL,  OFFSET_1E3,
-                                     NORMAL, NORMAL, VERY_LARGE, CONSTANT};
-
-/* Arrays of its own, filled; `variant` chooses weight, statistics, eps and input. */
-static gradient_job new_gradient(int op, fastnorm_dtype dtype, shape s,
-                                 unsigned variant) {
-  gradient_job j = {.op = (norm)op,
-                    .dtype = dtype,
-                    .samples = s.samples,
-                    .channels = s.channels,
-                    .spatial = s.spatial,
-                    .groups = s.groups};
-  const size_t k = variant % LENGTH(x_patterns);
-  j.eps = variant & 4 ? FASTNORM_EPS_ZERO : 0.0;
-  j.exec.num_threads = 1;
-  if (dtype == FASTNORM_FLOAT16 || dtype == FASTNORM_BFLOAT16) {
-    j.format.y = variant & 1 ? FASTNORM_FLOAT32 : FASTNORM_DEFAULT;
-    j.format.params = variant & 2 ? FASTNORM_FLOAT32 : FASTNORM_DEFAULT;
-  }
-  for (part id = 0; id < PARTS; id++) {
-    const size_t size = bytes_of(type_of(&j, id));
-    j.p[id] = new_bytes((count_of(&j, id) + 1) * size);
-  }
-  fill_elements(&j, INPUT, x_patterns[k], 1 + variant);
-  fill_elements(&j, GRAD_Y, g_patterns[k], 2 + variant);
-  fill_numbers(&j, WEIGHTS, 1.0, 0.5, 11);
-  fill_numbers(&j, R, 1.0, 0.2, 12);
-  fill_numbers(&j, D, 0.0, 0.5, 13);
-  fill_numbers(&j, MEANS, 0.1, 0.1, 14);
-  fill_numbers(&j, RSTDS, 1.0, 0.1, 15);
-  return j;
-}
-
-/* Which of its arrays a call gets; the rest stay allocated in `all`. */
-static gradient_job chosen(const gradient_job *all, unsigned variant) {
-  gradient_job j = *all;
-  if (variant % 3 == 0) {
-    j.p[WEIGHTS] = NULL;
-  }
-  if (variant % 2 == 0 && !is_fixed(j.op)) {
-    j.p[MEANS] = j.p[RSTDS] = NULL;
-  }
-  return j;
-}
-
-static void free_gradient(gradient_job *j) {
-  for (int i = 0; i < PARTS; i++) {
-    free(j->p[i]);
-  }
-}
+#include "channel_gradient_jobs.h"
 
 /* A copy whose outputs are its own. */
 static gradient_job with_outputs(const gradient_job *j) {
@@ -93,12 +19,6 @@ static void free_outputs_of(gradient_job *j) {
   free(j->p[GRAD_X]);
   free(j->p[GRAD_WEIGHT]);
   free(j->p[GRAD_BIAS]);
-}
-
-static void run_or_fail(const gradient_job *j, const char *what) {
-  const fastnorm_status status = run_gradient(j);
-  CHECK(status == FASTNORM_OK, "%s: %s", gradient_name(j, what),
-        fastnorm_strerror(status));
 }
 
 /* NaN for NaN: which NaN is not promised of 16-bit results. */
@@ -223,9 +143,6 @@ static void check_same_bits(int op, fastnorm_dtype dtype, shape s, unsigned vari
   free_gradient(&all);
 }
 
-static const fastnorm_dtype dtypes[] = {FASTNORM_FLOAT32, FASTNORM_FLOAT64,
-                                        FASTNORM_FLOAT16, FASTNORM_BFLOAT16};
-
 static void same_bits(void) {
   static const shape shapes[] = {{3, 6, 5, 2},   {2, 6, 49, 3},    {5, 12, 1, 4},
                                  {60, 40, 1, 8}, {2, 130, 33, 13}, {3, 4, 700, 2},
@@ -332,101 +249,6 @@ static void sixteen_bits(void) {
   }
 }
 
-/* ---- Guard pages ----------------------------------------------------------------- */
-
-static int is_output(part id) {
-  return id == GRAD_X || id == GRAD_WEIGHT || id == GRAD_BIAS;
-}
-
-/* What is not an element of grad_x: gaps. */
-static void check_gaps_untouched(const gradient_job *j) {
-  const size_t size = bytes_of(type_of(j, GRAD_X)), all = bytes_in(j, GRAD_X);
-  unsigned char *map = new_bytes(all);
-  for (size_t n = 0; n < j->samples; n++) {
-    for (size_t c = 0; c < j->channels; c++) {
-      for (size_t s = 0; s < j->spatial; s++) {
-        memset(map + (size_t)place_in(j, 2, n, c, s) * size, 1, size);
-      }
-    }
-  }
-  for (size_t i = 0; i < all; i++) {
-    CHECK(map[i] || ((unsigned char *)j->p[GRAD_X])[i] == 0xa5, "%s: a gap was written",
-          running_now);
-  }
-  free(map);
-}
-
-static void check_guarded(int op, fastnorm_dtype dtype, shape s, unsigned variant) {
-  gradient_job all = new_gradient(op, dtype, s, variant);
-  const char *name;
-  for (size_t isa = 0; (name = fastnorm_isa_name(isa)) != NULL && !is_single(&all);
-       isa++) {
-    fastnorm_set_isa(name);
-    for (int at_end = 0; at_end < 2; at_end++) {
-      gradient_job j = chosen(&all, variant);
-      const int table = !is_by_sample(j.op) && j.spatial == 1;
-      const size_t row = is_last(j.op) ? j.channels : j.spatial;
-      j.middle_stride[2] = table ? 1 : (ptrdiff_t)row + 1;
-      j.stride[2] =
-          j.middle_stride[2] * (ptrdiff_t)(is_last(j.op) ? j.spatial : j.channels) + 2;
-      for (part id = 0; id < PARTS; id++) {
-        const size_t bytes = bytes_in(&j, id);
-        unsigned char *p = at_end ? rooms[id] + ROOM - bytes : rooms[id];
-        memset(at_end ? p - MARGIN : p + bytes, 0xa5, MARGIN);
-        if (is_output(id)) {
-          memset(p, 0xa5, bytes);
-        } else if (j.p[id]) {
-          memcpy(p, all.p[id], bytes);
-        }
-        j.p[id] = j.p[id] ? p : NULL;
-      }
-      snprintf(running_now, sizeof running_now, "%s",
-               gradient_name(&j, at_end ? "guard after" : "guard before"));
-      run_or_fail(&j, "guarded");
-      check_gaps_untouched(&j);
-      for (part id = 0; id < PARTS; id++) {
-        const size_t bytes = bytes_in(&j, id);
-        const unsigned char *p = j.p[id];
-        for (size_t i = 0; p && i < MARGIN; i++) {
-          CHECK((at_end ? p - MARGIN : p + bytes)[i] == 0xa5, "%s: array %d: outside",
-                running_now, (int)id);
-        }
-        CHECK(!p || is_output(id) || memcmp(p, all.p[id], bytes) == 0,
-              "%s: input %d was changed", running_now, (int)id);
-      }
-    }
-  }
-  fastnorm_set_isa(NULL);
-  free_gradient(&all);
-}
-
-static void guarded(void) {
-  for (size_t length = 1; length <= 70; length += AT_LEVEL(2, 13, 17)) {
-    for (int op = 0; op < NORMS; op++) {
-      for (size_t t = 0; t < 3; t++) {
-        const unsigned v = (unsigned)(length + t) + (unsigned)op;
-        check_guarded(op, dtypes[t], (shape){1 + length % 3, 3, length, 3}, v);
-        check_guarded(op, dtypes[t], (shape){length, 1 + length % 5, 1, 1}, v + 1);
-        check_guarded(op, dtypes[t], (shape){2, length, 1 + length % 4, 1}, v + 2);
-      }
-    }
-  }
-}
-
-static void guarded_larger(void) {
-  static const shape shapes[] = {{2, 3, 513, 1},
-                                 {300, 5, 1, 5},
-                                 {1, 2, 17000, 2},
-                                 {20, 129, 1, 3},
-                                 {1, 515, 2, 1}};
-  for (size_t i = 0; i < LENGTH(shapes); i++) {
-    for (int op = 0; op < NORMS; op++) {
-      check_guarded(op, dtypes[((size_t)op + i) % 4], shapes[i],
-                    (unsigned)i + (unsigned)op);
-    }
-  }
-}
-
 /* ---- The hash -------------------------------------------------------------------- */
 
 static void add_all(void) {
@@ -450,11 +272,8 @@ static void add_all(void) {
 }
 
 int main(int argc, char **argv) {
-  static const test_case tests[] = {{"same_bits", same_bits},
-                                    {"threads", threads},
-                                    {"sixteen_bits", sixteen_bits},
-                                    {"guarded", guarded},
-                                    {"guarded_larger", guarded_larger}};
+  static const test_case tests[] = {
+      {"same_bits", same_bits}, {"threads", threads}, {"sixteen_bits", sixteen_bits}};
   PRINT_HASH_IF_ASKED(argc, argv, add_all);
   open_rooms();
   return RUN_TESTS(argc, argv, tests);
