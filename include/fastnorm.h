@@ -297,6 +297,11 @@ typedef struct fastnorm_exec {
    * call; the control register of each is restored. 0: as IEEE 754 says. Meant for data
    * full of subnormals, whose arithmetic is slow on many CPUs. */
   int flush_denormals;
+  /* 1: the arguments are checked and nothing more: the status is that of the call,
+   * nothing is computed, no byte is written. For a host that wants to know before it
+   * matters, or that lets other code do the work. (What the values of x decide is not
+   * known then: FASTNORM_ERROR_NAN, and in running moments FASTNORM_ERROR_WEIGHT.) */
+  int check_only;
 } fastnorm_exec;
 
 /* ---- Layer norm and RMS norm ---------------------------------------------------- */

@@ -166,6 +166,8 @@ fastnorm_status fn_batch_norm(const fastnorm_batch_norm_args *args,
   w.a.kernels = fn_dispatch(w.f.working);
   if (!w.a.kernels)
     return FASTNORM_ERROR_ISA;
+  if (args->exec.check_only)
+    return FASTNORM_OK;
   fill(args, &w);
   w.a.about_zero = about_zero;
   const fn_denormals before = fn_denormals_begin(&args->exec);

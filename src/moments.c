@@ -192,6 +192,8 @@ fastnorm_status fastnorm_moments(const fastnorm_moments_args *callers) {
   w.a.kernels = fn_dispatch(w.f.working);
   if (!w.a.kernels)
     return FASTNORM_ERROR_ISA;
+  if (args.exec.check_only)
+    return FASTNORM_OK;
   w.f.source.kernels = w.a.kernels;
   w.mean = args.mean, w.m2 = args.m2, w.count = args.count, w.weight = args.weight;
   w.mask = found.all ? NULL : &mask;

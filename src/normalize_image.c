@@ -174,6 +174,8 @@ fastnorm_status fastnorm_normalize_image(const fastnorm_normalize_image_args *ca
   w.kernels = fn_dispatch(w.image.x);
   if (!w.kernels)
     return FASTNORM_ERROR_ISA;
+  if (args.exec.check_only)
+    return FASTNORM_OK;
   const size_t rows = w.images * w.rows, parts = row_pieces(&w), group = piece_rows(&w);
   const size_t pieces = parts > 1 ? rows * parts : (rows + group - 1) / group;
   fn_parallel_for(&args.exec, pieces,

@@ -242,6 +242,8 @@ static void columns_task(void *context, size_t index) {
 }
 
 void fn_rows_run(const fn_rows_work *w, const fastnorm_exec *exec) {
+  if (exec->check_only)
+    return;
   const fn_formats *f = &w->f;
   const size_t count = w->rows * w->cols * w->inner;
   const size_t bytes = count * (f->source.element + f->sink.element);

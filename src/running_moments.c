@@ -347,6 +347,8 @@ fastnorm_running_moments_update(const fastnorm_running_moments *callers,
   const fn_kernels *single = fn_dispatch(FASTNORM_FLOAT32);
   if (!w.a.kernels || !single)
     return FASTNORM_ERROR_ISA;
+  if (args.exec.check_only)
+    return FASTNORM_OK;
   w.gather.kernels = w.a.kernels;
   w.narrow = is_float(&w) ? single : NULL;
   w.a.source = w.a.source ? &w.gather : NULL;

@@ -250,6 +250,8 @@ static void channels_task(void *context, size_t index) {
 }
 
 void fn_samples_run(const fn_samples_work *w, const fastnorm_exec *exec) {
+  if (exec->check_only)
+    return;
   const size_t some = piece_groups(w), pieces = (w->groups + some - 1) / some;
   const size_t bytes =
       w->batch * w->channels * w->spatial * (w->f.source.element + w->f.sink.element);

@@ -165,6 +165,8 @@ static inline void check_accepted(fastnorm_status got, int writes, const char *w
     fastnorm_##op##_args args = good_##op();                                           \
     change;                                                                            \
     check_refused(fastnorm_##op(&args), status, #op ": " #change);                     \
+    args.exec.check_only = 1;                                                          \
+    check_refused(fastnorm_##op(&args), status, #op ", check only: " #change);         \
   } while (0)
 
 #define ACCEPTED(op, writes, change)                                                   \
@@ -172,6 +174,10 @@ static inline void check_accepted(fastnorm_status got, int writes, const char *w
     reset_memory();                                                                    \
     fastnorm_##op##_args args = good_##op();                                           \
     change;                                                                            \
+    memcpy(&before, &m, sizeof m);                                                     \
+    args.exec.check_only = 1;                                                          \
+    check_accepted(fastnorm_##op(&args), 0, #op ", check only: " #change);             \
+    args.exec.check_only = 0;                                                          \
     check_accepted(fastnorm_##op(&args), writes, #op ": " #change);                    \
   } while (0)
 

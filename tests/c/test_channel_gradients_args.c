@@ -76,6 +76,9 @@ static void check_accepted(fastnorm_status got, int writes, const char *what) {
     fastnorm_##op##_args args = good_##op();                                           \
     change;                                                                            \
     check_refused(fastnorm_##op(&args), FASTNORM_ERROR_##status, #op ": " #change);    \
+    args.exec.check_only = 1;                                                          \
+    check_refused(fastnorm_##op(&args), FASTNORM_ERROR_##status,                       \
+                  #op ", check only: " #change);                                       \
   } while (0)
 
 #define ACCEPTED(op, writes, change)                                                   \
@@ -83,6 +86,10 @@ static void check_accepted(fastnorm_status got, int writes, const char *what) {
     reset_memory();                                                                    \
     fastnorm_##op##_args args = good_##op();                                           \
     change;                                                                            \
+    memcpy(&before, &m, sizeof m);                                                     \
+    args.exec.check_only = 1;                                                          \
+    check_accepted(fastnorm_##op(&args), 0, #op ", check only: " #change);             \
+    args.exec.check_only = 0;                                                          \
     check_accepted(fastnorm_##op(&args), writes, #op ": " #change);                    \
   } while (0)
 

@@ -38,6 +38,8 @@ static image_args good(void) {
     image_args a = good();                                                             \
     change;                                                                            \
     check_refused(&a, FASTNORM_ERROR_##status, #change);                               \
+    a.exec.check_only = 1;                                                             \
+    check_refused(&a, FASTNORM_ERROR_##status, "check only: " #change);                \
   } while (0)
 
 static void refusals(void) {
@@ -92,6 +94,9 @@ static void nothing_to_do(void) {
   a.images = 0;
   a.height = SIZE_MAX;
   check_refused(&a, FASTNORM_OK, "no images");
+  a = good();
+  a.exec.check_only = 1;
+  check_refused(&a, FASTNORM_OK, "check only");
 }
 
 int main(int argc, char **argv) {

@@ -52,6 +52,9 @@ static void refusals(void) {
   const batch_args some = good_batch();
   check_update(NULL, &some, FASTNORM_ERROR_ARGS, "no state");
   check_update(&fine, NULL, FASTNORM_ERROR_ARGS, "no batch");
+  batch_args only = some;
+  only.exec.check_only = 1;
+  check_update(&fine, &only, FASTNORM_OK, "check only");
   REFUSED(ARGS, a.size = 8);
   REFUSED(ARGS, s.size = 8);
   REFUSED(DTYPE, a.dtype = (fastnorm_dtype)7);
