@@ -103,6 +103,7 @@ cdef extern from "fastnorm.h" nogil:
     ctypedef struct fastnorm_exec:
         int num_threads
         int flush_denormals
+        int check_only
 
     const double FASTNORM_EPS_ZERO
     const double FASTNORM_MOMENTUM_CUMULATIVE

@@ -33,7 +33,7 @@ cdef object norm_channels(
     cdef ndarray written
     cdef int axis = channel
     cdef bint tiny = is_tiny(cnp.PyArray_SIZE(x), x)
-    cdef c.fastnorm_status status
+    cdef int status
     cdef ChannelCall again = call[0]
     cdef Layouts fits
     cdef Form form = IMAGES
@@ -78,7 +78,7 @@ cdef object norm_channels(
         )
         target = y
     else:
-        check_status(fn, status)
+        check_status(fn, <c.fastnorm_status>status)
     if written is not target:
         np.copyto(target, written)
     return y if out is None else out

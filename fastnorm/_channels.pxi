@@ -259,8 +259,10 @@ cdef c.fastnorm_status run_channels_nogil(const ChannelCall *call) noexcept nogi
     return c.fastnorm_batch_norm(&call.norm)
 
 
-cdef c.fastnorm_status run_channels(ChannelCall *call, bint tiny) noexcept:
+cdef int run_channels(ChannelCall *call, bint tiny) except -1:
     cdef c.fastnorm_status status
+    if fnp_backend is not NULL:
+        return channels_elsewhere(call)
     if call.operation == BATCH:
         call.norm.scratch_size = c.fastnorm_batch_norm_scratch(&call.norm)
     if call.norm.scratch_size > 0:

@@ -75,12 +75,14 @@ cdef bint set_layout(
     return i == count
 
 
-cdef c.fastnorm_status run_moments(
+cdef int run_moments(
     c.fastnorm_moments_args *args, Py_ssize_t outer, Py_ssize_t outer_step,
     Py_ssize_t mask_step, bint tiny,
-) noexcept:
+) except -1:
     """C calls for `outer` arrays that lie outer_step bytes apart."""
     cdef c.fastnorm_status status
+    if fnp_backend is not NULL:
+        return moments_elsewhere(args, outer, outer_step)
     args.scratch_size = c.fastnorm_moments_scratch(args)
     if args.scratch_size > 0:
         # Without memory for it the call takes longer; the result is the same.
@@ -150,7 +152,7 @@ cdef object reduce_moments(
         args.weight = <double *>cnp.PyArray_DATA(counts)
     check_status(
         "moments",
-        run_moments(
+        <c.fastnorm_status>run_moments(
             &args, outer, outer_step, mask_step, is_tiny(cnp.PyArray_SIZE(x), x)
         ),
     )

@@ -239,8 +239,10 @@ cdef c.fastnorm_status run_rows_nogil(const RowCall *call) noexcept nogil:
     return run_l2_norm(call)
 
 
-cdef inline c.fastnorm_status run_rows(const RowCall *call) noexcept:
+cdef inline int run_rows(RowCall *call) except -1:
     cdef c.fastnorm_status status
+    if fnp_backend is not NULL:
+        return rows_elsewhere(call)
     if call.tiny:
         return run_rows_nogil(call)
     with nogil:
@@ -355,7 +357,7 @@ cdef object place_rows(
     cdef ndarray y = as_output_of(fn, out, x, call.y)
     cdef ndarray read = x, written = y
     cdef bint writes_own = out is not None or args.residual_out is not NULL
-    cdef c.fastnorm_status status
+    cdef int status
     if not find_row_stride(x, first, &args.x_stride):
         read = native_copy(x)
     if not find_row_stride(y, first, &args.y_stride):
@@ -377,7 +379,7 @@ cdef object place_rows(
         if extras is not None:
             write_sum_apart(call, extras)
         status = run_rows(call)
-    check_status(fn, status)
+    check_status(fn, <c.fastnorm_status>status)
     if written is not y:
         np.copyto(y, written)
     if extras is not None:

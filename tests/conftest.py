@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -29,6 +30,53 @@ def _settings_are_put_back() -> Iterator[None]:
 def isa(request: pytest.FixtureRequest) -> str:
     """Runs the test once on each instruction set of this machine."""
     fastnorm.set_isa(request.param)
+    return request.param
+
+
+NUMBA = "numba"
+SERVED = [
+    "batch_norm",
+    "group_norm",
+    "instance_norm",
+    "layer_norm",
+    "moments",
+    "rms_norm",
+]
+
+
+def by_numba(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of the Numba backend; what it has not got is seen to be skipped."""
+
+    def serve(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except NotImplementedError as error:
+            return pytest.skip(str(error))
+
+    return serve
+
+
+def use_numba(monkeypatch: pytest.MonkeyPatch) -> None:
+    jit = pytest.importorskip("fastnorm.jit")
+    for name in SERVED:
+        monkeypatch.setattr(fastnorm, name, by_numba(getattr(jit, name)))
+
+
+@pytest.fixture(params=[*fastnorm.isas(), NUMBA])
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Runs the test on each instruction set, and by the kernels that Numba compiles."""
+    if request.param == NUMBA:
+        use_numba(monkeypatch)
+    else:
+        fastnorm.set_isa(request.param)
+    return request.param
+
+
+@pytest.fixture(params=["c", NUMBA])
+def either(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Runs the test on the best instruction set, and by Numba."""
+    if request.param == NUMBA:
+        use_numba(monkeypatch)
     return request.param
 
 

@@ -25,7 +25,7 @@ def parameters(channels: int, dtype: str) -> list[NDArray[np.floating]]:
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.usefixtures("isa")
+@pytest.mark.usefixtures("backend")
 def test_inference_uses_the_stored_statistics(
     shape: tuple[int, ...], dtype: str
 ) -> None:
@@ -42,7 +42,7 @@ def test_inference_uses_the_stored_statistics(
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.usefixtures("isa")
+@pytest.mark.usefixtures("backend")
 def test_training_uses_the_statistics_of_the_batch(
     shape: tuple[int, ...], dtype: str
 ) -> None:
@@ -60,7 +60,7 @@ def test_training_uses_the_statistics_of_the_batch(
 @pytest.mark.parametrize("layout", ["table", "channels first", "channels last"])
 @pytest.mark.parametrize("n", [2, 6, 64, 516, 4096])
 @pytest.mark.parametrize("eps", [1e-5, 0.0])
-@pytest.mark.usefixtures("isa")
+@pytest.mark.usefixtures("backend")
 def test_hostile_channels_are_within_the_bound(
     layout: str, n: int, eps: float, dtype: str
 ) -> None:
@@ -89,7 +89,7 @@ def test_hostile_channels_are_within_the_bound(
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 8, 15, 16, 17, 33, 64, 100, 515])
 @pytest.mark.parametrize("training", [False, True])
-@pytest.mark.usefixtures("isa")
+@pytest.mark.usefixtures("backend")
 def test_channels_last_is_channels_first_transposed(
     channels: int, training: bool, dtype: str
 ) -> None:
@@ -114,6 +114,7 @@ def test_channels_last_is_channels_first_transposed(
 
 @pytest.mark.parametrize("axis", [0, 1, 2, 3, -1, -4])
 @pytest.mark.parametrize("training", [False, True])
+@pytest.mark.usefixtures("either")
 def test_any_axis_can_be_the_channels(axis: int, training: bool, dtype: str) -> None:
     x = random((4, 5, 6, 3), dtype)
     _, _, mean, var = parameters(x.shape[axis], dtype)
@@ -126,7 +127,7 @@ def test_any_axis_can_be_the_channels(axis: int, training: bool, dtype: str) -> 
 
 @pytest.mark.parametrize("shape", [(32, 7), (4, 7, 5, 3)], ids=str)
 @pytest.mark.parametrize("momentum", [0.1, 0.9, 1.0])
-@pytest.mark.usefixtures("isa")
+@pytest.mark.usefixtures("backend")
 def test_momentum_weights_the_new_value(
     shape: tuple[int, ...], momentum: float, dtype: str
 ) -> None:
@@ -140,6 +141,7 @@ def test_momentum_weights_the_new_value(
     assert_close(var, expected_var)
 
 
+@pytest.mark.usefixtures("either")
 def test_zero_momentum_leaves_the_running_statistics() -> None:
     _, _, mean, var = parameters(5, "float32")
     kept = mean.copy(), var.copy()
@@ -147,6 +149,7 @@ def test_zero_momentum_leaves_the_running_statistics() -> None:
     assert same_bits(mean, kept[0]) and same_bits(var, kept[1])
 
 
+@pytest.mark.usefixtures("either")
 def test_cumulative_statistics_are_the_mean_over_all_batches(dtype: str) -> None:
     # One epoch: equal mini-batches, the mean of their means and unbiased variances.
     mean, var = np.full(6, 123, dtype), np.full(6, 456, dtype)
@@ -165,6 +168,7 @@ def test_cumulative_statistics_are_the_mean_over_all_batches(dtype: str) -> None
     )
 
 
+@pytest.mark.usefixtures("either")
 def test_evaluation_in_the_middle_of_training_changes_nothing(dtype: str) -> None:
     x, mean, var = random((8, 3, 4), dtype), np.zeros(3, dtype), np.ones(3, dtype)
     fastnorm.batch_norm(x, mean, var, training=True)
@@ -175,6 +179,7 @@ def test_evaluation_in_the_middle_of_training_changes_nothing(dtype: str) -> Non
     assert same_bits(mean, kept[0]) and same_bits(var, kept[1])
 
 
+@pytest.mark.usefixtures("either")
 def test_the_running_variance_is_unbiased_and_the_norm_biased() -> None:
     x = np.array([[-1.0], [1.0]])
     mean, var = np.zeros(1), np.zeros(1)
@@ -183,6 +188,7 @@ def test_the_running_variance_is_unbiased_and_the_norm_biased() -> None:
     np.testing.assert_array_equal(var, [2.0])
 
 
+@pytest.mark.usefixtures("either")
 def test_one_value_per_channel_is_refused_and_changes_nothing() -> None:
     mean, var, out = np.zeros(3), np.ones(3), np.full((1, 3), 9.0)
     with pytest.raises(ValueError, match="batch_norm"):
@@ -191,6 +197,7 @@ def test_one_value_per_channel_is_refused_and_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (0, 3, 4), (2, 3, 0), (5, 0)], ids=str)
+@pytest.mark.usefixtures("either")
 def test_an_empty_batch_leaves_the_running_statistics(shape: tuple[int, ...]) -> None:
     c = shape[1]
     mean, var = np.full(c, 2.0), np.full(c, 3.0)
@@ -200,7 +207,7 @@ def test_an_empty_batch_leaves_the_running_statistics(shape: tuple[int, ...]) ->
 
 @pytest.mark.parametrize("eps", [1e-5, 0.0])
 @pytest.mark.parametrize("axis", [1, 2])
-@pytest.mark.usefixtures("isa")
+@pytest.mark.usefixtures("backend")
 def test_a_constant_channel_gives_exactly_the_bias(
     eps: float, axis: int, dtype: str
 ) -> None:
@@ -214,6 +221,7 @@ def test_a_constant_channel_gives_exactly_the_bias(
     np.testing.assert_array_equal(y, np.broadcast_to(bias.reshape(shape), x.shape))
 
 
+@pytest.mark.usefixtures("either")
 def test_zero_stored_variance_without_eps_gives_the_bias(dtype: str) -> None:
     zeros, bias = np.zeros(4, dtype), random(4, dtype)
     y = fastnorm.batch_norm(random((3, 4), dtype), zeros, zeros, None, bias, eps=0.0)
@@ -247,6 +255,7 @@ def test_nan_and_inf_stay_in_their_channel(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("either")
 def test_a_channel_of_five_million_is_within_the_bound() -> None:
     x = (1e4 + random((2, 2, 2_500_000))).astype("float32")
     y = fastnorm.batch_norm(x, None, None, training=True)

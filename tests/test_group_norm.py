@@ -41,7 +41,7 @@ def last(x: Array) -> Array:
 
 @cases
 @pytest.mark.parametrize("layout", ["first", "last"])
-@pytest.mark.usefixtures("isa")
+@pytest.mark.usefixtures("backend")
 def test_every_shape_is_within_the_bound(
     shape: tuple[int, ...], groups: int, layout: str, dtype: str
 ) -> None:
@@ -72,7 +72,7 @@ def test_every_shape_is_within_the_bound(
 @pytest.mark.parametrize("size", [(1, 2), (2, 3), (4, 16), (3, 172), (4, 1024)])
 @pytest.mark.parametrize("layout", ["batch", "groups", "batch last", "groups last"])
 @pytest.mark.parametrize("eps", [1e-5, 0.0])
-@pytest.mark.usefixtures("isa")
+@pytest.mark.usefixtures("backend")
 def test_hostile_groups_are_within_the_bound(
     size: tuple[int, int], layout: str, eps: float, dtype: str
 ) -> None:
@@ -100,7 +100,7 @@ def test_hostile_groups_are_within_the_bound(
 
 @pytest.mark.parametrize("layout", ["first", "last"])
 @pytest.mark.parametrize("eps", [1e-5, 0.0])
-@pytest.mark.usefixtures("isa")
+@pytest.mark.usefixtures("backend")
 def test_constant_groups_give_exactly_the_bias(
     layout: str, eps: float, dtype: str
 ) -> None:
@@ -116,6 +116,7 @@ def test_constant_groups_give_exactly_the_bias(
     np.testing.assert_array_equal(y, np.broadcast_to(bias, (4, 6)))
 
 
+@pytest.mark.usefixtures("either")
 def test_groups_at_the_ends_are_layer_and_instance_norm(dtype: str) -> None:
     x = 5 + random((3, 8, 6, 5), dtype)
     y = fastnorm.group_norm(x, 1)
@@ -189,6 +190,7 @@ def test_same_bits_whatever_runs_it(
 
 @some
 @pytest.mark.parametrize("axis", [1, -1])
+@pytest.mark.usefixtures("either")
 def test_a_sample_does_not_depend_on_its_batch(
     shape: tuple[int, ...], groups: int, axis: int, dtype: str
 ) -> None:
@@ -244,6 +246,7 @@ def views(x: Array) -> dict[str, Array]:
 
 
 @pytest.mark.parametrize("name", list(views(np.zeros((1, 1, 1, 1)))))
+@pytest.mark.usefixtures("either")
 def test_every_layout_of_input_output_and_post_add(name: str, dtype: str) -> None:
     x, added = 9 + random((2, 6, 5, 4), dtype), random((2, 6, 5, 4), dtype, 1)
     exact = reference.group_norm(x, 3, post_add=added)
@@ -262,6 +265,7 @@ def test_every_layout_of_input_output_and_post_add(name: str, dtype: str) -> Non
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2, 3, -1, -2, -4])
+@pytest.mark.usefixtures("either")
 def test_any_axis_can_be_the_channels(axis: int, dtype: str) -> None:
     x = random((4, 6, 2, 8), dtype)
     weight, bias = affine(x.shape[axis], dtype)
@@ -276,6 +280,7 @@ def test_any_axis_can_be_the_channels(axis: int, dtype: str) -> None:
     assert same_bits(out, found[0])
 
 
+@pytest.mark.usefixtures("either")
 def test_what_can_be_read_in_place_is_not_copied() -> None:
     x = np.ones((4, 16, 64, 64), np.float32)
     images = np.ones((4, 64, 64, 16), np.float32)
@@ -306,6 +311,7 @@ def test_what_can_be_read_in_place_is_not_copied() -> None:
         assert peak < x.nbytes / 2, name
 
 
+@pytest.mark.usefixtures("either")
 def test_interleaved_arrays_do_not_overlap(dtype: str) -> None:
     both = random((3, 4, 2, 5), dtype)
     x, out = both[:, :, 0], both[:, :, 1]
@@ -318,6 +324,7 @@ def test_interleaved_arrays_do_not_overlap(dtype: str) -> None:
 
 
 @some
+@pytest.mark.usefixtures("either")
 def test_torch_says_the_same(shape: tuple[int, ...], groups: int, dtype: str) -> None:
     torch = pytest.importorskip("torch")
     x, (weight, bias) = random(shape, dtype), affine(shape[1], dtype)
@@ -371,6 +378,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("options", "kind", "text"), REFUSED)
+@pytest.mark.usefixtures("either")
 def test_what_does_not_fit_is_refused_and_nothing_is_written(
     options: dict[str, Any], kind: type[Exception], text: str
 ) -> None:
@@ -384,6 +392,7 @@ def test_what_does_not_fit_is_refused_and_nothing_is_written(
 
 
 @pytest.mark.parametrize("name", ["input", "weight", "bias", "post_add", "mean", "var"])
+@pytest.mark.usefixtures("either")
 def test_an_overlapping_output_is_refused(name: str) -> None:
     room = np.arange(64, dtype=np.float32)
     out = room[4:28].reshape(2, 4, 3)
@@ -401,6 +410,7 @@ def test_an_overlapping_output_is_refused(name: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("either")
 def test_ten_million_values_in_a_group_are_within_the_bound() -> None:
     x = (1e4 + random((1, 2, 5_000_000))).astype("float32")
     y = fastnorm.group_norm(x, 1)

@@ -37,7 +37,7 @@ def last(x: Array) -> Array:
 
 @shapes
 @pytest.mark.parametrize("layout", ["first", "last"])
-@pytest.mark.usefixtures("isa")
+@pytest.mark.usefixtures("backend")
 def test_every_shape_is_within_the_bound(
     shape: tuple[int, ...], layout: str, dtype: str
 ) -> None:
@@ -61,7 +61,7 @@ def test_every_shape_is_within_the_bound(
 @shapes
 @pytest.mark.parametrize("layout", ["first", "last"])
 @pytest.mark.parametrize("momentum", [0.1, 1.0])
-@pytest.mark.usefixtures("isa")
+@pytest.mark.usefixtures("backend")
 def test_running_statistics_are_updated_and_applied(
     shape: tuple[int, ...], layout: str, momentum: float, dtype: str
 ) -> None:
@@ -90,6 +90,7 @@ def test_running_statistics_are_updated_and_applied(
     assert_close(stored, plain, 2 * np.abs(exact) + 4)
 
 
+@pytest.mark.usefixtures("either")
 def test_zero_momentum_leaves_the_running_statistics() -> None:
     _, _, mean, var = parameters(5, "float32")
     kept = mean.copy(), var.copy()
@@ -98,6 +99,7 @@ def test_zero_momentum_leaves_the_running_statistics() -> None:
 
 
 @pytest.mark.parametrize("shape", EMPTY, ids=str)
+@pytest.mark.usefixtures("either")
 def test_an_empty_batch_leaves_the_running_statistics(shape: tuple[int, ...]) -> None:
     c = shape[1]
     mean, var = np.full(c, 2.0), np.full(c, 3.0)
@@ -111,7 +113,7 @@ def test_an_empty_batch_leaves_the_running_statistics(shape: tuple[int, ...]) ->
 @pytest.mark.parametrize("n", [2, 6, 64, 516, 4096])
 @pytest.mark.parametrize("layout", ["first", "last"])
 @pytest.mark.parametrize("eps", [1e-5, 0.0])
-@pytest.mark.usefixtures("isa")
+@pytest.mark.usefixtures("backend")
 def test_hostile_instances_are_within_the_bound(
     n: int, layout: str, eps: float, dtype: str
 ) -> None:
@@ -131,7 +133,7 @@ def test_hostile_instances_are_within_the_bound(
 
 
 @pytest.mark.parametrize("axis", [1, -1])
-@pytest.mark.usefixtures("isa")
+@pytest.mark.usefixtures("backend")
 def test_a_constant_instance_gives_exactly_the_bias(axis: int, dtype: str) -> None:
     shape = (3, 6, 7, 11) if axis == 1 else (3, 7, 11, 6)
     weight, bias, _, _ = parameters(6, dtype)
@@ -143,6 +145,7 @@ def test_a_constant_instance_gives_exactly_the_bias(axis: int, dtype: str) -> No
 
 
 @shapes
+@pytest.mark.usefixtures("either")
 def test_it_is_group_norm_with_a_channel_in_each_group(
     shape: tuple[int, ...], dtype: str
 ) -> None:
@@ -219,6 +222,7 @@ def test_nan_and_inf_stay_in_their_instance(
 
 @pytest.mark.parametrize("axis", [0, 1, 2, 3, -1])
 @pytest.mark.parametrize("own", [True, False])
+@pytest.mark.usefixtures("either")
 def test_any_axis_can_be_the_channels(axis: int, own: bool, dtype: str) -> None:
     x = random((4, 6, 2, 8), dtype)
     weight, bias, mean, var = parameters(x.shape[axis], dtype)
@@ -244,6 +248,7 @@ def test_any_axis_can_be_the_channels(axis: int, own: bool, dtype: str) -> None:
 
 @pytest.mark.parametrize("shape", [(4, 5, 7), (2, 5, 6, 3), (1, 5, 4, 3, 2)], ids=str)
 @pytest.mark.parametrize("momentum", [0.1, 0.7])
+@pytest.mark.usefixtures("either")
 def test_torch_says_the_same(
     shape: tuple[int, ...], momentum: float, dtype: str
 ) -> None:
@@ -266,6 +271,7 @@ def test_torch_says_the_same(
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 1), (2, 3), (2, 3, 1, 1), (0, 3, 1)], ids=str)
+@pytest.mark.usefixtures("either")
 def test_what_torch_refuses_is_refused(shape: tuple[int, ...]) -> None:
     torch = pytest.importorskip("torch")
     with pytest.raises(ValueError, match="more than 1 spatial element"):
@@ -316,6 +322,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("options", "kind", "text"), REFUSED)
+@pytest.mark.usefixtures("either")
 def test_what_does_not_fit_is_refused_and_nothing_is_written(
     options: dict[str, Any], kind: type[Exception], text: str
 ) -> None:
@@ -332,6 +339,7 @@ def test_what_does_not_fit_is_refused_and_nothing_is_written(
 
 @pytest.mark.parametrize("name", ["running_mean", "running_var"])
 @pytest.mark.parametrize("other", ["input", "weight", "out", "post_add"])
+@pytest.mark.usefixtures("either")
 def test_running_statistics_that_overlap_are_refused(name: str, other: str) -> None:
     x, out, post = X.copy(), np.zeros_like(X), X.copy()
     arguments: dict[str, Any] = {

@@ -35,7 +35,7 @@ def assert_moments(
 
 
 @pytest.mark.parametrize("n", LENGTHS)
-@pytest.mark.usefixtures("isa")
+@pytest.mark.usefixtures("backend")
 def test_every_length_as_rows_columns_and_channels(n: int, dtype: str) -> None:
     x = 1e3 + random((3, n), dtype, seed=n)
     exact = reference.moments(x, axis=1)
@@ -51,7 +51,7 @@ def test_every_length_as_rows_columns_and_channels(n: int, dtype: str) -> None:
 
 @pytest.mark.parametrize("n", [1, 5, 64, 768, 20000])
 @pytest.mark.parametrize("axis", [0, 1])
-@pytest.mark.usefixtures("isa")
+@pytest.mark.usefixtures("backend")
 def test_hostile_values_are_within_the_bound(n: int, axis: int, dtype: str) -> None:
     x = np.stack(list(hostile(n, dtype).values()))
     exact = reference.moments(x, axis=1)
@@ -63,6 +63,7 @@ def test_hostile_values_are_within_the_bound(n: int, axis: int, dtype: str) -> N
     assert_moments(found, exact, x.dtype, std)
 
 
+@pytest.mark.usefixtures("either")
 def test_the_mean_of_the_largest_numbers_is_finite(dtype: str) -> None:
     top = np.finfo(dtype).max
     x = np.array([top, -top, top, -top, top, top] * 100, dtype)
@@ -72,6 +73,7 @@ def test_the_mean_of_the_largest_numbers_is_finite(dtype: str) -> None:
 
 @pytest.mark.parametrize("ddof", [0, 1, 2])
 @pytest.mark.parametrize("keepdims", [False, True])
+@pytest.mark.usefixtures("either")
 def test_every_choice_of_axes(ddof: int, keepdims: bool, dtype: str) -> None:
     x = 10 + random((3, 4, 5, 6), dtype)
     for length in range(5):
@@ -85,13 +87,14 @@ def test_every_choice_of_axes(ddof: int, keepdims: bool, dtype: str) -> None:
                 assert_moments(found, exact, x.dtype)
 
 
+@pytest.mark.usefixtures("either")
 def test_too_few_values_have_no_variance() -> None:
     mean, var = fastnorm.moments(np.array([[1.0], [2.0]]), axis=1, ddof=1)
     assert np.array_equal(mean, [1, 2]) and np.all(np.isnan(var))
     assert all(np.isnan(m) for m in fastnorm.moments(np.empty(0)))
 
 
-@pytest.mark.usefixtures("isa")
+@pytest.mark.usefixtures("backend")
 def test_constants_have_exactly_no_variance(dtype: str) -> None:
     for n in (1, 3, 100, 5000):
         mean, var = fastnorm.moments(np.full((n, 7), 3.3, dtype), axis=0)
@@ -104,6 +107,7 @@ def states(x: NDArray, cuts: ArrayLike) -> list[fastnorm.MomentsState]:
     ]
 
 
+@pytest.mark.usefixtures("either")
 def test_merged_parts_are_the_whole(dtype: str) -> None:
     x = 10 + random((1000, 5), dtype)
     merged = states(x, [0, 1, 400, 401, 999])
@@ -116,6 +120,7 @@ def test_merged_parts_are_the_whole(dtype: str) -> None:
     assert_moments(found, exact, x.dtype)
 
 
+@pytest.mark.usefixtures("either")
 def test_an_empty_set_takes_no_part() -> None:
     state = fastnorm.moments(random((9, 3), "f8"), axis=0, return_state=True)
     nothing = fastnorm.MomentsState(0, np.full(3, np.nan), np.full(3, np.inf))
@@ -127,6 +132,7 @@ def test_an_empty_set_takes_no_part() -> None:
         assert same_bits(merged.mean, state.mean) and same_bits(merged.m2, state.m2)
 
 
+@pytest.mark.usefixtures("either")
 def test_merging_changes_neither_part() -> None:
     a, b = states(random((50, 4)), [20])
     kept = [array.copy() for array in (a.mean, a.m2, b.mean, b.m2)]
@@ -135,6 +141,7 @@ def test_merging_changes_neither_part() -> None:
         assert same_bits(now, before)
 
 
+@pytest.mark.usefixtures("either")
 def test_counts_beyond_32_bits_merge() -> None:
     big = fastnorm.MomentsState(2**40, np.array([1.0]), np.array([2.0**40]))
     merged = fastnorm.merge_moments(big, big)
@@ -142,6 +149,7 @@ def test_counts_beyond_32_bits_merge() -> None:
     assert merged.mean == [1.0] and merged.m2 == [2.0**41]
 
 
+@pytest.mark.usefixtures("either")
 def test_a_state_can_be_pickled() -> None:
     state = fastnorm.moments(random((8, 2)), axis=0, return_state=True)
     again = pickle.loads(pickle.dumps(state))
@@ -161,7 +169,7 @@ def test_nan_stays_in_its_column(isa: str, dtype: str) -> None:
 
 @pytest.mark.parametrize("name", ["float16", "bfloat16"])
 @pytest.mark.parametrize("n", [1, 7, 64, 515, 4099])
-@pytest.mark.usefixtures("isa")
+@pytest.mark.usefixtures("backend")
 def test_16_bit_values_are_widened_exactly(name: str, n: int) -> None:
     if name == "bfloat16":
         pytest.importorskip("ml_dtypes")
@@ -181,7 +189,7 @@ def test_16_bit_values_are_widened_exactly(name: str, n: int) -> None:
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8])
 @pytest.mark.parametrize("axis", [0, 1, (0, 1)])
-@pytest.mark.usefixtures("isa")
+@pytest.mark.usefixtures("backend")
 def test_8_bit_values_are_scaled(dtype: type, axis: int | tuple[int, ...]) -> None:
     limits = np.iinfo(dtype)
     rng = np.random.default_rng(3)
@@ -204,6 +212,7 @@ def test_denormals_are_flushed_only_when_asked(isa: str) -> None:
         assert np.all(fastnorm.moments(x, axis).mean > 0)
 
 
+@pytest.mark.usefixtures("either")
 def test_quantization_without_use_is_refused() -> None:
     x = np.zeros((2, 3), np.float32)
     for options in ({"in_scale": 2.0}, {"in_zero_point": 0}):
@@ -216,6 +225,7 @@ def test_quantization_without_use_is_refused() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("either")
 def test_ten_million_values_are_within_the_bound() -> None:
     x = 100 + random(10_000_000)
     wide = x.astype("f8")

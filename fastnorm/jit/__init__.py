@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: MIT
+"""__init__.py - the Numba backend: the norms as parallel kernels that Numba compiles.
+
+The functions have the signatures of fastnorm's own. A kernel is compiled when it is
+first called with dtypes that it was not yet called with, which takes seconds; nothing
+is compiled at import. See docs/jit.md for when to use which.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import fastnorm
+from fastnorm import merge_moments
+from fastnorm._core import run_on
+
+from ._backend import Backend
+
+__all__ = [
+    "batch_norm",
+    "group_norm",
+    "instance_norm",
+    "layer_norm",
+    "merge_moments",
+    "moments",
+    "rms_norm",
+]
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+BACKEND = Backend()
+
+
+def _served(function: _Function) -> _Function:
+    """The function with its norms made by Numba."""
+
+    @functools.wraps(function)
+    def serve(*args: Any, **kwargs: Any) -> Any:
+        return run_on(BACKEND, function, *args, **kwargs)
+
+    name = function.__name__
+    serve.__doc__ = f"""`fastnorm.{name}` by kernels that Numba compiles.
+
+    Arguments and result are those of `fastnorm.{name}`. Not taken, with an error that
+    says so: 8-bit data, masks, lengths and weights, residuals, `post_add`,
+    `activation` and `flush_denormals` (see `fuse` for what goes into the loops).
+
+    Within the same bounds of error; the bits are the same for any number of threads,
+    but other ones than those of `fastnorm.{name}`, and may differ between processors.
+    """
+    return cast("_Function", serve)
+
+
+layer_norm = _served(fastnorm.layer_norm)
+rms_norm = _served(fastnorm.rms_norm)
+batch_norm = _served(fastnorm.batch_norm)
+group_norm = _served(fastnorm.group_norm)
+instance_norm = _served(fastnorm.instance_norm)
+moments = _served(fastnorm.moments)

@@ -1,0 +1,324 @@
+# SPDX-License-Identifier: MIT
+"""_columns.py - mean and variance of the columns of a table, and what is made of them.
+
+A table is `rows` lines of `cols` contiguous elements, a step of `step` elements apart:
+an image whose channels are last, or the axes of a layer norm over a middle axis. Eight
+rows at a time are added to sums of the working type, which go on to float64 after 64.
+Few columns whose rows follow each other are folded: some rows count as one.
+"""
+
+import math
+
+import numpy as np
+from numba import njit
+
+from ._hooks import hooked, line_of, moved_line
+from ._memory import (
+    fetch,
+    keep,
+    load,
+    load_own,
+    narrow,
+    size_of,
+    store,
+    store_own,
+    widen,
+    working,
+)
+from ._statistics import (
+    PLAIN,
+    is_lost,
+    reciprocal_root,
+    slow_moments,
+    split_mean,
+)
+
+FLUSH = 64
+FOLD_TO = 96
+
+
+@njit(fastmath=PLAIN, error_model="numpy")
+def _add_eight(p, pitch, cols, like, shift, s, q):
+    """Rows p, p + pitch, ... of bytes: d and d^2 to the sums at s and q."""
+    p1, p2, p3 = p + pitch, p + 2 * pitch, p + 3 * pitch
+    p4, p5, p6, p7 = p1 + 3 * pitch, p2 + 3 * pitch, p3 + 3 * pitch, p + 7 * pitch
+    kind = working(0, like)
+    for c in range(cols):
+        h = fetch(shift, c, kind)
+        a, b = widen(fetch(p, c, like)) - h, widen(fetch(p1, c, like)) - h
+        d, e = widen(fetch(p2, c, like)) - h, widen(fetch(p3, c, like)) - h
+        f, g = widen(fetch(p4, c, like)) - h, widen(fetch(p5, c, like)) - h
+        i, j = widen(fetch(p6, c, like)) - h, widen(fetch(p7, c, like)) - h
+        new = ((a + b) + (d + e)) + ((f + g) + (i + j))
+        squares = ((a * a + b * b) + (d * d + e * e)) + (
+            (f * f + g * g) + (i * i + j * j)
+        )
+        store_own(s, c, load_own(s, c, kind) + new)
+        store_own(q, c, load_own(q, c, kind) + squares)
+
+
+@njit(fastmath=PLAIN, error_model="numpy")
+def _add_one(p, cols, like, shift, s, q):
+    kind = working(0, like)
+    for c in range(cols):
+        d = widen(fetch(p, c, like)) - fetch(shift, c, kind)
+        store_own(s, c, load_own(s, c, kind) + d)
+        store_own(q, c, load_own(q, c, kind) + d * d)
+
+
+@njit(error_model="numpy")
+def _flush(s, q, cols, like, sums):
+    kind = working(0, like)
+    for c in range(cols):
+        sums[0, c] += np.float64(load_own(s, c, kind))
+        sums[1, c] += np.float64(load_own(q, c, kind))
+        store_own(s, c, kind)
+        store_own(q, c, kind)
+
+
+@njit(error_model="numpy")
+def add_table(p, rows, step, cols, like, shift, sums):
+    """Adds sums of d and d^2 of each column to sums[0] and sums[1]."""
+    room = np.zeros((2, cols), np.float64)
+    pitch = step * size_of(like)
+    s, q = room[0].ctypes.data, room[1].ctypes.data
+    for first in range(0, rows, FLUSH):
+        end = min(first + FLUSH, rows)
+        r = first
+        while r + 8 <= end:
+            _add_eight(p + r * pitch, pitch, cols, like, shift, s, q)
+            r += 8
+        while r < end:
+            _add_one(p + r * pitch, cols, like, shift, s, q)
+            r += 1
+        _flush(s, q, cols, like, sums)
+    keep(room)
+
+
+@njit(error_model="numpy")
+def fold_of(rows, step, cols):
+    """How many rows count as one."""
+    if cols > FOLD_TO // 2 or step != cols:
+        return 1
+    return max(min(FOLD_TO // cols, rows), 1)
+
+
+@njit(error_model="numpy")
+def column_sums(p, rows, step, cols, like, shift):
+    """The same of a table whose few columns may be folded; shift is an array."""
+    fold = fold_of(rows, step, cols)
+    wide = np.empty(fold * cols, np.float64)
+    place = wide.ctypes.data
+    for c in range(fold * cols):
+        store(place, c, working(shift[c % cols], like))
+    sums = np.zeros((2, fold * cols), np.float64)
+    whole = rows // fold
+    add_table(p, whole, fold * step, fold * cols, like, place, sums)
+    left = rows - whole * fold
+    rest = np.zeros((2, cols), np.float64)
+    add_table(
+        p + whole * fold * step * size_of(like), left, step, cols, like, place, rest
+    )
+    keep(wide)
+    for c in range(cols):
+        for k in range(fold):
+            rest[0, c] += sums[0, k * cols + c]
+            rest[1, c] += sums[1, k * cols + c]
+    return rest
+
+
+@njit(error_model="numpy")
+def column_shift(p, rows, step, cols, like):
+    """The mean of eight elements of each column, in the working type."""
+    shift = np.zeros(cols, np.float64)
+    count, apart = min(rows, 8), max(rows >> 3, 1)
+    for i in range(count):
+        row = p + i * apart * step * size_of(like)
+        for c in range(cols):
+            shift[c] += 0.125 * np.float64(widen(fetch(row, c, like)))
+    for c in range(cols):
+        shift[c] = np.float64(working(shift[c] * (8.0 / count), like))
+    return shift
+
+
+@njit(error_model="numpy")
+def move_shift(shift, sums, count, like):
+    """Whether a shift was too far from its mean; those that were are moved there."""
+    moved = False
+    for c in range(shift.size):
+        m, square = sums[0, c] / count, sums[1, c] / count
+        if m * m > square - m * m:
+            again = np.float64(split_mean(working(shift[c], like), m, like)[0])
+            if again != shift[c] and math.isfinite(again):
+                shift[c] = again
+                moved = True
+    return moved
+
+
+@njit(error_model="numpy")
+def finish_columns(shift, sums, count, like, eps, found):
+    """found: mean as hi and lo, variance, 1 where these cannot be trusted, and mean."""
+    for c in range(shift.size):
+        m, square = sums[0, c] / count, sums[1, c] / count
+        hi, lo = split_mean(working(shift[c], like), m, like)
+        found[0, c], found[1, c] = np.float64(hi), np.float64(lo)
+        found[2, c] = max(square - m * m, 0.0)
+        found[3, c] = 1.0 if is_lost(square, eps, like) else 0.0
+        found[4, c] = shift[c] + m
+
+
+@njit(error_model="numpy")
+def find_columns(p, rows, step, cols, like, eps, centered):
+    """The same of a table that one thread reads; or hi = lo = 0 and mean squares."""
+    if not centered:
+        shift = np.zeros(cols, np.float64)
+        sums = column_sums(p, rows, step, cols, like, shift)
+        sums[0, :] = 0.0
+        found = np.empty((5, cols), np.float64)
+        finish_columns(shift, sums, np.float64(rows), like, eps, found)
+        return found
+    shift = column_shift(p, rows, step, cols, like)
+    found = np.empty((5, cols), np.float64)
+    sums = column_sums(p, rows, step, cols, like, shift)
+    for _ in range(2):
+        if not move_shift(shift, sums, np.float64(rows), like):
+            break
+        sums = column_sums(p, rows, step, cols, like, shift)
+    finish_columns(shift, sums, np.float64(rows), like, eps, found)
+    return found
+
+
+# ---- application ----
+
+
+@njit(fastmath=PLAIN, error_model="numpy")
+def apply_line(x, y, n, by, across, likes, hooks, line):
+    """A row: (x - hi) * scale + offset by column, then * weight + bias of the row."""
+    hi, scale, offset = by
+    kind = working(0, likes[0])
+    w, b = across
+    for c in range(n):
+        v = hooked(hooks[0], widen(fetch(x, c, likes[0])), c, line[0])
+        t = (v - load_own(hi, c, kind)) * load_own(scale, c, kind) + load_own(
+            offset, c, kind
+        )
+        t = t * w + b
+        store(y, c, narrow(hooked(hooks[1], t, c, line[1]), likes[1]))
+
+
+@njit(fastmath=PLAIN, error_model="numpy")
+def apply_line_in_place(y, n, by, across, likes, hooks, line):
+    hi, scale, offset = by
+    kind = working(0, likes[0])
+    w, b = across
+    for c in range(n):
+        v = hooked(hooks[0], widen(fetch(y, c, likes[0])), c, line[0])
+        t = (v - load_own(hi, c, kind)) * load_own(scale, c, kind) + load_own(
+            offset, c, kind
+        )
+        t = t * w + b
+        store(y, c, narrow(hooked(hooks[1], t, c, line[1]), likes[1]))
+
+
+@njit(error_model="numpy")
+def own_arrays(cols):
+    """Room for hi, scale and offset of columns, in the working type."""
+    return np.empty((3, cols), np.float64)
+
+
+@njit(error_model="numpy", forceinline=True)
+def set_column(by, c, hi, scale, offset):
+    store_own(by[0].ctypes.data, c, hi)
+    store_own(by[1].ctypes.data, c, scale)
+    store_own(by[2].ctypes.data, c, offset)
+
+
+@njit(error_model="numpy")
+def _repeated(by, cols, fold, kind):
+    wide = np.empty((3, fold * cols), np.float64)
+    for k in range(3):
+        source, to = by[k].ctypes.data, wide[k].ctypes.data
+        for c in range(fold * cols):
+            store_own(to, c, load_own(source, c % cols, kind))
+    return wide
+
+
+@njit(error_model="numpy")
+def _apply_rows(x, y, rows, x_step, y_step, cols, by, likes, hooks, extras, at):
+    one, zero = working(1, likes[0]), working(0, likes[0])
+    place = (by[0].ctypes.data, by[1].ctypes.data, by[2].ctypes.data)
+    for r in range(rows):
+        here, to = (
+            x + r * x_step * size_of(likes[0]),
+            y + r * y_step * size_of(likes[1]),
+        )
+        a, b = at[0], at[1] + r
+        line = (line_of(extras[0], a, b), line_of(extras[1], a, b))
+        if here == to:
+            apply_line_in_place(to, cols, place, (one, zero), likes, hooks, line)
+        else:
+            apply_line(here, to, cols, place, (one, zero), likes, hooks, line)
+
+
+@njit(error_model="numpy")
+def apply_table(x, y, rows, x_step, y_step, cols, by, likes, hooks, extras, at):
+    """Rows by the columns' hi, scale and offset.
+
+    Lines (at[0], at[1] + r) of the extras go with row r. Few columns are folded where
+    nothing but x and y goes along.
+    """
+    fold = fold_of(rows, x_step, cols)
+    if hooks[0] is None and hooks[1] is None and fold > 1 and y_step == cols:
+        wide = _repeated(by, cols, fold, working(0, likes[0]))
+        whole = rows // fold
+        _apply_rows(x, y, whole, fold * cols, fold * cols, fold * cols, wide, likes,
+                    hooks, extras, at)  # fmt: skip
+        done = whole * fold
+        x += done * cols * size_of(likes[0])
+        y += done * cols * size_of(likes[1])
+        rows -= done
+    _apply_rows(x, y, rows, x_step, y_step, cols, by, likes, hooks, extras, at)
+
+
+# ---- columns that leave the range ----
+
+
+@njit(error_model="numpy")
+def kept_column(x, rows, step, c, like):
+    """A copy of column c, as float64; the table may be overwritten."""
+    kept = np.empty(rows, np.float64)
+    for r in range(rows):
+        kept[r] = np.float64(widen(fetch(x + r * step * size_of(like), c, like)))
+    return kept
+
+
+@njit(error_model="numpy")
+def slow_column(kept, eps, centered):
+    """slow_moments of such a copy, its rstd in place of eps, and mean and variance."""
+    power, hi, lo, var, rest = slow_moments(
+        kept.ctypes.data, kept.size, 1, 1, 8, np.float64(0), eps, centered
+    )
+    mean, back = (hi + lo) / power, 1.0 / power
+    return power, hi, lo, reciprocal_root(var, rest), mean, var * back * back
+
+
+@njit(error_model="numpy")
+def apply_kept(kept, y, y_step, c, by, across, likes, hooks, extras, at):
+    """Column c of y from its copy; `across` weights and biases of rows, or 0, and what
+    is added to the weights; `at` the extras' first line and its first element."""
+    power, hi, lo, rstd, weight, bias = by
+    w, b, one = across
+    for r in range(kept.size):
+        a, e = at[0], at[1] + r
+        line = (
+            moved_line(line_of(extras[0], a, e), at[2]),
+            moved_line(line_of(extras[1], a, e), at[2]),
+        )
+        v = np.float64(hooked(hooks[0], working(kept[r], likes[0]), c, line[0]))
+        t = ((v * power - hi) - lo) * rstd * weight + bias
+        if w != 0:
+            t *= np.float64(widen(load(w, r, likes[2]))) + one
+        if b != 0:
+            t += np.float64(widen(load(b, r, likes[2])))
+        last = hooked(hooks[1], working(t, likes[0]), c, line[1])
+        store(y + r * y_step * size_of(likes[1]), c, narrow(last, likes[1]))

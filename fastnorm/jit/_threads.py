@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: MIT
+"""_threads.py - how many threads a kernel of this backend gets, and when only one.
+
+Numba's threads belong to the process: its workqueue layer ends the process when two
+threads use it at once, OpenMP gives each a team of its own, and after a fork the child
+has none (OpenMP ends it when it asks for them). So one caller at a time has threads and
+others do the work themselves, as in the C backend, and so does a child of a process
+that had begun to use them.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import numba
+
+import fastnorm
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BYTES_PER_THREAD = 262144
+"""Work that is worth a thread: starting one of Numba's costs some microseconds."""
+
+_busy = threading.Lock()
+_begun_in: int | None = None  # the process whose threads have been started
+
+
+def _renew_lock() -> None:
+    global _busy
+    _busy = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
+
+
+@contextmanager
+def threads(wanted: int, size: int) -> Iterator[int]:
+    """How many threads a call over `size` bytes may use: `wanted`, or 0 for what
+    `fastnorm.set_num_threads` says, if there are as many and none is in use."""
+    global _begun_in
+    count = wanted if wanted > 0 else fastnorm.get_num_threads()
+    count = min(count, size // BYTES_PER_THREAD, numba.config.NUMBA_NUM_THREADS)
+    if count < 2 or _begun_in not in (None, os.getpid()):
+        yield 1
+        return
+    lock = _busy
+    if not lock.acquire(blocking=False):
+        yield 1
+        return
+    try:
+        _begun_in = os.getpid()
+        before = numba.get_num_threads()
+        numba.set_num_threads(count)
+        try:
+            yield count
+        finally:
+            numba.set_num_threads(before)
+    finally:
+        lock.release()
