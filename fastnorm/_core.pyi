@@ -1,6 +1,6 @@
 # _core.pyi - the types of the compiled functions.
 # SPDX-License-Identifier: MIT
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import (
     Any,
     Literal,
@@ -558,6 +558,9 @@ def weight_norm_backward(
     flush_denormals: bool = False,
 ) -> tuple[Any, Any]: ...
 # fmt: on
+def run_on(
+    backend: object, function: Callable[..., Any], /, *args: Any, **kwargs: Any
+) -> Any: ...
 def merge_moments(a: MomentsState, b: MomentsState) -> MomentsState: ...
 def _batch_state(
     batch: _Input, axis: _Axes | None, mask: ArrayLike | None,

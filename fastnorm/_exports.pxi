@@ -156,6 +156,60 @@ cdef int batch_norm_f64(
     )
 
 
+cdef int packed_batch_norm_training(
+    c.fastnorm_dtype dtype, const void *x, void *y, void *mean, void *rstd,
+    const void *weight, const void *bias, void *running_mean, void *running_var,
+    size_t batch, size_t channels, size_t spatial, double momentum,
+    uint64_t num_batches_tracked, double eps, int num_threads,
+) noexcept nogil:
+    cdef c.fastnorm_batch_norm_args args
+    memset(&args, 0, sizeof(args))
+    args.size = sizeof(args)
+    args.dtype = dtype
+    args.training = 1
+    args.x = x
+    args.y = y
+    args.mean = mean
+    args.rstd = rstd
+    args.weight = weight
+    args.bias = bias
+    if momentum != 0.0:  # to the C API 0 means the default
+        args.running_mean = running_mean
+        args.running_var = running_var
+    args.batch = batch
+    args.channels = channels
+    args.spatial = spatial
+    args.momentum = momentum
+    args.num_batches_tracked = num_batches_tracked
+    args.eps = eps_argument(eps)
+    args.exec_.num_threads = num_threads
+    return c.fastnorm_batch_norm(&args)
+
+
+cdef int batch_norm_training_f32(
+    const float *x, float *y, float *mean, float *rstd, const float *weight,
+    const float *bias, float *running_mean, float *running_var, size_t batch,
+    size_t channels, size_t spatial, double momentum, uint64_t num_batches_tracked,
+    double eps, int num_threads,
+) noexcept nogil:
+    return packed_batch_norm_training(
+        c.FASTNORM_FLOAT32, x, y, mean, rstd, weight, bias, running_mean, running_var,
+        batch, channels, spatial, momentum, num_batches_tracked, eps, num_threads
+    )
+
+
+cdef int batch_norm_training_f64(
+    const double *x, double *y, double *mean, double *rstd, const double *weight,
+    const double *bias, double *running_mean, double *running_var, size_t batch,
+    size_t channels, size_t spatial, double momentum, uint64_t num_batches_tracked,
+    double eps, int num_threads,
+) noexcept nogil:
+    return packed_batch_norm_training(
+        c.FASTNORM_FLOAT64, x, y, mean, rstd, weight, bias, running_mean, running_var,
+        batch, channels, spatial, momentum, num_batches_tracked, eps, num_threads
+    )
+
+
 cdef int packed_group_norm(
     c.fastnorm_dtype dtype, const void *x, void *y, const void *weight,
     const void *bias, size_t batch, size_t channels, size_t spatial, size_t groups,
@@ -236,6 +290,59 @@ cdef int instance_norm_f64(
     return packed_instance_norm(
         c.FASTNORM_FLOAT64, x, y, weight, bias, batch, channels, spatial, eps,
         num_threads
+    )
+
+
+cdef int packed_instance_norm_running(
+    c.fastnorm_dtype dtype, const void *x, void *y, void *mean, void *rstd,
+    const void *weight, const void *bias, void *running_mean, void *running_var,
+    size_t batch, size_t channels, size_t spatial, int use_input_stats, double momentum,
+    double eps, int num_threads,
+) noexcept nogil:
+    cdef c.fastnorm_instance_norm_args args
+    memset(&args, 0, sizeof(args))
+    args.size = sizeof(args)
+    args.dtype = dtype
+    args.x = x
+    args.y = y
+    args.mean = mean
+    args.rstd = rstd
+    args.weight = weight
+    args.bias = bias
+    args.use_running_stats = not use_input_stats
+    if momentum != 0.0 or not use_input_stats:  # to the C API 0 means the default
+        args.running_mean = running_mean
+        args.running_var = running_var
+    args.batch = batch
+    args.channels = channels
+    args.spatial = spatial
+    args.momentum = momentum
+    args.eps = eps_argument(eps)
+    args.exec_.num_threads = num_threads
+    return c.fastnorm_instance_norm(&args)
+
+
+cdef int instance_norm_running_f32(
+    const float *x, float *y, float *mean, float *rstd, const float *weight,
+    const float *bias, float *running_mean, float *running_var, size_t batch,
+    size_t channels, size_t spatial, int use_input_stats, double momentum, double eps,
+    int num_threads,
+) noexcept nogil:
+    return packed_instance_norm_running(
+        c.FASTNORM_FLOAT32, x, y, mean, rstd, weight, bias, running_mean, running_var,
+        batch, channels, spatial, use_input_stats, momentum, eps, num_threads
+    )
+
+
+cdef int instance_norm_running_f64(
+    const double *x, double *y, double *mean, double *rstd, const double *weight,
+    const double *bias, double *running_mean, double *running_var, size_t batch,
+    size_t channels, size_t spatial, int use_input_stats, double momentum, double eps,
+    int num_threads,
+) noexcept nogil:
+    return packed_instance_norm_running(
+        c.FASTNORM_FLOAT64, x, y, mean, rstd, weight, bias, running_mean, running_var,
+        batch, channels, spatial, use_input_stats, momentum, eps, num_threads
     )
 
 

@@ -19,6 +19,9 @@ pytest.importorskip("setuptools")
 
 ROWS = "size_t, size_t, double, int"
 BATCH = "size_t, size_t, size_t, double, int"
+STATISTICS = (
+    "T const *, T *, T *, T *, T const *, T const *, T *, T *, size_t, size_t, size_t"
+)
 # Locked: a module that was compiled against one of these must find it unchanged.
 SIGNATURES = {
     "error_message": "char const *(int)",
@@ -38,6 +41,14 @@ SIGNATURES = {
                 "T const *, T *, T const *, T const *, size_t, " + BATCH,
             ),
             ("instance_norm", "T const *, T *, T const *, T const *, " + BATCH),
+            (
+                "batch_norm_training",
+                f"{STATISTICS}, double, uint64_t, double, int",
+            ),
+            (
+                "instance_norm_running",
+                f"{STATISTICS}, int, double, double, int",
+            ),
             ("moments", "T const *, double *, double *, size_t, size_t, size_t, int"),
         )
     },
@@ -187,6 +198,38 @@ def moments64(double[:, :, ::1] x, double[::1] mean, double[::1] m2):
 def message(int status):
     return error_message(status).decode()
 """
+# The functions with running statistics, which also give mean and rstd.
+MODULE += "".join(
+    f"""
+
+def batch_norm_training{bits}(
+    {real}[:, :, ::1] x, {real}[:, ::1] stats, {real}[::1] m, {real}[::1] v,
+    double momentum, size_t tracked
+):
+    cdef {real}[:, :, ::1] y = x.copy()
+    cdef int status
+    with nogil:
+        status = fastnorm.batch_norm_training_f{bits}(
+            &x[0, 0, 0], &y[0, 0, 0], &stats[0, 0], &stats[1, 0], NULL, NULL, &m[0],
+            &v[0], x.shape[0], x.shape[1], x.shape[2], momentum, tracked, 1e-3, 1)
+    return status, y
+
+
+def instance_norm_running{bits}(
+    {real}[:, :, ::1] x, {real}[:, ::1] stats, {real}[::1] m, {real}[::1] v,
+    double momentum, int use_input_stats
+):
+    cdef {real}[:, :, ::1] y = x.copy()
+    cdef int status
+    with nogil:
+        status = fastnorm.instance_norm_running_f{bits}(
+            &x[0, 0, 0], &y[0, 0, 0], &stats[0, 0], &stats[x.shape[0], 0], NULL,
+            NULL, &m[0], &v[0], x.shape[0], x.shape[1], x.shape[2], use_input_stats,
+            momentum, 1e-3, 1)
+    return status, y
+"""
+    for bits, real in ((32, "float"), (64, "double"))
+)
 SETUP = """
 from setuptools import Extension, setup
 from Cython.Build import cythonize
@@ -258,6 +301,60 @@ def test_the_functions_do_what_the_python_ones_do(user, suffix):
     state = fastnorm.moments(x, (0, 2), return_state=True)
     np.testing.assert_array_equal(mean, state.mean)
     np.testing.assert_array_equal(m2, state.m2)
+
+
+@pytest.mark.parametrize("suffix", ["32", "64"])
+@pytest.mark.parametrize("momentum", [0.0, 0.25, 1.0, -1.0])
+def test_running_statistics_are_those_of_the_python_functions(user, suffix, momentum):
+    dtype = f"float{suffix}"
+    rng = np.random.default_rng(23)
+    x = rng.normal(2, 3, (5, 4, 3)).astype(dtype)
+    first = rng.uniform(1, 2, (2, 4)).astype(dtype)
+    own, other = first.copy(), first.copy()
+    stats = np.empty((2, 4), dtype)
+    status, y = getattr(user, f"batch_norm_training{suffix}")(
+        x, stats, *own, momentum, 2
+    )
+    assert status == 0
+    how = {"momentum": momentum}
+    if momentum < 0:
+        how = {"momentum": None, "num_batches_tracked": 2}
+    expected = fastnorm.batch_norm(
+        x, *other, training=True, eps=1e-3, return_stats=True, **how
+    )
+    for a, b in zip((y, *stats, own), (*expected, other), strict=True):
+        np.testing.assert_array_equal(a, b)
+    if momentum < 0:
+        return
+    stats = np.empty((10, 4), dtype)
+    for use_input_stats in (1, 0):
+        status, y = getattr(user, f"instance_norm_running{suffix}")(
+            x, stats, *own, momentum, use_input_stats
+        )
+        assert status == 0
+        expected = fastnorm.instance_norm(
+            x,
+            *other,
+            use_input_stats=use_input_stats == 1,
+            momentum=momentum,
+            eps=1e-3,
+            return_stats=True,
+        )
+        found = (y, stats[:5], stats[5:], own)
+        for a, b in zip(found, (*expected, other), strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert (own == first).all() == (momentum == 0.0)
+
+
+@pytest.mark.parametrize("momentum", [-0.5, 1.5, float("nan")])
+def test_a_momentum_out_of_range_is_refused(user, momentum):
+    x = np.arange(24.0).reshape(2, 4, 3)
+    stats, (m, v) = np.full((4, 4), 7.0), np.full((2, 4), 7.0)
+    for name in ("batch_norm_training64", "instance_norm_running64"):
+        status, y = getattr(user, name)(x, stats, m, v, momentum, 1)
+        assert "momentum" in user.message(status)
+        np.testing.assert_array_equal(y, x)
+        assert (stats == 7).all() and (m == 7).all() and (v == 7).all()
 
 
 @pytest.mark.parametrize("suffix", ["32", "64"])

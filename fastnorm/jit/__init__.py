@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import fastnorm
 from fastnorm import merge_moments
 from fastnorm._core import run_on
 
-from ._backend import Backend
+if TYPE_CHECKING:
+    from ._backend import Backend
+    from ._fuse import fuse
 
 __all__ = [
     "batch_norm",
+    "fuse",
     "group_norm",
     "instance_norm",
     "layer_norm",
@@ -29,7 +32,15 @@ __all__ = [
 ]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
-BACKEND = Backend()
+
+
+@functools.cache
+def _numba() -> Backend:
+    # Numba imports this package for all who use it and have fastnorm (see
+    # _overloads.py): the kernels are imported when one is called.
+    from ._backend import Backend
+
+    return Backend()
 
 
 def _served(function: _Function) -> _Function:
@@ -37,14 +48,15 @@ def _served(function: _Function) -> _Function:
 
     @functools.wraps(function)
     def serve(*args: Any, **kwargs: Any) -> Any:
-        return run_on(BACKEND, function, *args, **kwargs)
+        return run_on(_numba(), function, *args, **kwargs)
 
     name = function.__name__
     serve.__doc__ = f"""`fastnorm.{name}` by kernels that Numba compiles.
 
-    Arguments and result are those of `fastnorm.{name}`. Not taken, with an error that
-    says so: 8-bit data, masks, lengths and weights, residuals, `post_add`,
-    `activation` and `flush_denormals` (see `fuse` for what goes into the loops).
+    Arguments and result are those of `fastnorm.{name}`. Not taken, with a
+    NotImplementedError that says so: 8-bit data, masks, lengths and weights,
+    residuals, `post_add`, `activation` and `flush_denormals` (see `fuse` for what goes
+    into the loops).
 
     Within the same bounds of error; the bits are the same for any number of threads,
     but other ones than those of `fastnorm.{name}`, and may differ between processors.
@@ -58,3 +70,12 @@ batch_norm = _served(fastnorm.batch_norm)
 group_norm = _served(fastnorm.group_norm)
 instance_norm = _served(fastnorm.instance_norm)
 moments = _served(fastnorm.moments)
+
+
+def __getattr__(name: str) -> object:
+    if name != "fuse":
+        raise AttributeError(f"module 'fastnorm.jit' has no attribute {name!r}")
+    from ._fuse import fuse
+
+    globals()[name] = fuse
+    return fuse

@@ -21,15 +21,15 @@ STAGE = 4096
 def _centered(x, i, by, parameters, likes, hooks, line):
     hi, scale, offset = by
     w, b = parameters
-    t = (hooked(hooks[0], x, i, line[0]) - hi) * scale + offset
+    t = (hooked(hooks[1], x, i, line[0]) - hi) * scale + offset
     if w != 0:
         t = t * widen(load(w, i, likes[2]))
     if b != 0:
         t = t + widen(load(b, i, likes[2]))
-    return narrow(hooked(hooks[1], t, i, line[1]), likes[1])
+    return narrow(hooked(hooks[2], t, i, line[1]), likes[1])
 
 
-@njit(fastmath=PLAIN, error_model="numpy")
+@njit(fastmath=PLAIN, error_model="numpy", forceinline=True)
 def apply_centered(x, y, n, by, parameters, likes, hooks, line):
     """y of n elements, `by` (hi, scale, offset); weight and bias along them, or 0."""
     if x == y:
@@ -45,13 +45,13 @@ def apply_centered(x, y, n, by, parameters, likes, hooks, line):
 @njit(fastmath=PLAIN, error_model="numpy", forceinline=True)
 def _scaled(x, i, by, parameters, likes, hooks, line):
     scale, one = by
-    t = hooked(hooks[0], x, i, line[0]) * scale
+    t = hooked(hooks[1], x, i, line[0]) * scale
     if parameters[0] != 0:
         t = t * (widen(load(parameters[0], i, likes[2])) + one)
-    return narrow(hooked(hooks[1], t, i, line[1]), likes[1])
+    return narrow(hooked(hooks[2], t, i, line[1]), likes[1])
 
 
-@njit(fastmath=PLAIN, error_model="numpy")
+@njit(fastmath=PLAIN, error_model="numpy", forceinline=True)
 def apply_scaled(x, y, n, by, parameters, likes, hooks, line):
     """y = x * scale * (weight + one), `by` (scale, one)."""
     if x == y:
@@ -67,17 +67,18 @@ def apply_scaled(x, y, n, by, parameters, likes, hooks, line):
 @njit(error_model="numpy")
 def apply_slow(x, y, n, by, parameters, likes, hooks, line):
     """Either in float64; `by` power of two, mean as hi + lo, rstd, one, and a weight
-    and a bias for all of the line."""
+    and a bias for all of the line.
+    """
     power, hi, lo, rstd, one, weight, bias = by
     w, b = parameters
     for i in range(n):
-        v = np.float64(hooked(hooks[0], widen(fetch(x, i, likes[0])), i, line[0]))
+        v = np.float64(hooked(hooks[1], widen(fetch(x, i, likes[0])), i, line[0]))
         t = ((v * power - hi) - lo) * rstd * weight + bias
         if w != 0:
             t = t * (np.float64(widen(load(w, i, likes[2]))) + one)
         if b != 0:
             t = t + np.float64(widen(load(b, i, likes[2])))
-        last = hooked(hooks[1], working(t, likes[0]), i, line[1])
+        last = hooked(hooks[2], working(t, likes[0]), i, line[1])
         store(y, i, narrow(last, likes[1]))
 
 
@@ -85,7 +86,7 @@ def apply_slow(x, y, n, by, parameters, likes, hooks, line):
 def prepare(x, to, n, likes, hooks, line):
     """What the first hook makes of n elements, in the working type."""
     for i in range(n):
-        v = hooked(hooks[0], widen(fetch(x, i, likes[0])), i, line[0])
+        v = hooked(hooks[1], widen(fetch(x, i, likes[0])), i, line[0])
         store(to, i, working(v, likes[0]))
 
 

@@ -15,10 +15,22 @@ import math
 import numpy as np
 from numba import njit, prange
 
-from ._apply import apply_centered, apply_slow, prepare
-from ._compile import for_many, for_one
+from ._apply import STAGE, apply_centered, apply_slow, prepare
 from ._hooks import line_of, moved_line
-from ._memory import fetch, keep, load, narrow, size_of, store, widen, working
+from ._memory import (
+    fence,
+    fetch,
+    keep,
+    load,
+    load_own,
+    narrow,
+    size_of,
+    store,
+    store_own,
+    stream,
+    widen,
+    working,
+)
 from ._rows import report
 from ._statistics import (
     find_moments,
@@ -43,7 +55,7 @@ def parameter(p, i, like, otherwise):
 
 @njit(error_model="numpy")
 def factors(hi, lo, root, w, b, like):
-    """(hi, scale, offset) of the working type, and whether they are within its range."""
+    """(hi, scale, offset) of the working type, and whether that has room for them."""
     scale = root * w
     offset = b - np.float64(lo) * scale
     good = math.isfinite(scale) and math.isfinite(offset)
@@ -76,7 +88,21 @@ def given(mean, var, eps, like):
 
 
 @njit(error_model="numpy")
-def apply_run(x, y, n, place, root, c, arrays, likes, hooks, line):
+def apply_one(x, y, n, by, likes, hooks, line, stage):
+    """A line by (hi, scale, offset), by way of the stage if there is one."""
+    if stage == 0:
+        apply_centered(x, y, n, by, (0, 0), likes, hooks, line)
+        return
+    size_x, size_y = size_of(likes[0]), size_of(likes[1])
+    for i in range(0, n, STAGE):
+        m = min(STAGE, n - i)
+        here = (moved_line(line[0], i), moved_line(line[1], i))
+        apply_centered(x + i * size_x, stage, m, by, (0, 0), likes, hooks, here)
+        stream(y + i * size_y, stage, m * size_y, x + (i + m) * size_x)
+
+
+@njit(error_model="numpy")
+def apply_run(x, y, n, place, root, c, arrays, likes, hooks, line, stage):
     """n elements of channel c, by what was found."""
     w = parameter(arrays[2], c, likes[2], 1.0)
     b = parameter(arrays[3], c, likes[2], 0.0)
@@ -84,7 +110,7 @@ def apply_run(x, y, n, place, root, c, arrays, likes, hooks, line):
     like = likes[0]
     by, good = factors(working(high, like), working(low, like), root, w, b, like)
     if power == 0.0 and good:
-        apply_centered(x, y, n, by, (0, 0), likes, hooks, line)
+        apply_one(x, y, n, by, likes, hooks, line, stage)
         return
     wide = (power if power != 0.0 else 1.0, high, low, root, 0.0, w, b)
     apply_slow(x, y, n, wide, (0, 0), likes, hooks, line)
@@ -107,38 +133,33 @@ def prepared(x, segs, step, length, room, likes, hooks, extras, at, by_sample):
         a, b = (at[0], at[1] + s) if by_sample else (s, at[1])
         line = (line_of(extras[0], a, b), ())
         here = x + s * step * size_of(likes[0])
-        prepare(here, room + s * length * size, length, likes, (hooks[0], None), line)
+        prepare(
+            here, room + s * length * size, length, likes, (None, hooks[1], None), line
+        )
 
 
 @njit(error_model="numpy")
 def _channel(c, arrays, shape, strides, options, likes, hooks, extras, found):
     batch, _, spatial, _ = shape
-    training, eps = options
+    eps = options[1]
     like, size = likes[0], size_of(likes[0])
     x = arrays[0] + c * strides[1] * size
     step = strides[0]
-    made, later = likes, hooks
-    room = np.empty(
-        batch * spatial if hooks[0] is not None and training else 0, np.float64
-    )
-    if not training:
-        mean = parameter(arrays[6], c, likes[2], 0.0)
-        var = parameter(arrays[7], c, likes[2], 1.0)
-        place, mean, var, root = given(mean, var, eps, like)
-        apply_channel(x, step, c, place, root, arrays, shape, strides, made, later,
-                      extras)  # fmt: skip
-    elif hooks[0] is None:
+    room = np.empty(batch * spatial if hooks[1] is not None else 0, np.float64)
+    if hooks[1] is None:
         place, mean, var, root = find_run(x, batch, step, spatial, like, eps)
         if arrays[1] != 0:
-            apply_channel(x, step, c, place, root, arrays, shape, strides, made, later,
+            apply_channel(x, step, c, place, root, arrays, shape, strides, likes, hooks,
                           extras)  # fmt: skip
     else:
         p = room.ctypes.data
         prepared(x, batch, step, spatial, p, likes, hooks, extras, (0, c), False)
         zero = working(0, like)
         place, mean, var, root = find_run(p, batch, spatial, spatial, zero, eps)
-        apply_channel(p, spatial, c, place, root, arrays, shape, strides,
-                      (zero, likes[1], likes[2]), (None, hooks[1]), extras)  # fmt: skip
+        made = (zero, likes[1], likes[2])
+        later = (None, None, hooks[2])
+        apply_channel(p, spatial, c, place, root, arrays, shape, strides, made, later,
+                      extras)  # fmt: skip
     keep(room)
     report(arrays[4], c, mean, like)
     report(arrays[5], c, stated(root, place[0]), like)
@@ -154,13 +175,131 @@ def apply_channel(
         here = x + n * step * size_of(likes[0])
         to = arrays[1] + (n * strides[2] + c * strides[3]) * size_of(likes[1])
         line = (line_of(extras[0], n, c), line_of(extras[1], n, c))
-        apply_run(here, to, shape[2], place, root, c, arrays, likes, hooks, line)
+        apply_run(here, to, shape[2], place, root, c, arrays, likes, hooks, line, 0)
 
 
-def _batch(arrays, shape, strides, options, likes, hooks, extras, found):
-    """Channel by channel: the second read of one comes from a cache."""
-    for c in prange(shape[1]):
-        _channel(c, arrays, shape, strides, options, likes, hooks, extras, found)
+def batch(prologue, epilogue):
+    """The kernel of batch norm in training, channel by channel, with these hooks."""
+
+    def batch_kernel(arrays, shape, strides, options, likes, found, before, after):
+        """Channel by channel: the second read of one comes from a cache."""
+        for c in prange(shape[1]):
+            hooks, extras = (None, prologue, epilogue), (before, after)
+            _channel(c, arrays, shape, strides, options, likes, hooks, extras, found)
+
+    return batch_kernel
+
+
+# ---- inference: what there is to find out is known before x is read ----
+
+
+@njit(error_model="numpy", forceinline=True)
+def _set_factor(c, hi, lo, var, arrays, eps, likes, by):
+    """Column c of the arrays `by`: hi, scale and offset; rstd, and whether they fit."""
+    kind = working(0, likes[0])
+    least, most = (1e-30, 1e36) if size_of(kind) == 4 else (0.0, 1e307)
+    w = parameter(arrays[2], c, likes[2], 1.0)
+    b = parameter(arrays[3], c, likes[2], 0.0)
+    root = reciprocal_root(var, eps)
+    scale = root * w
+    offset = b - lo * scale
+    size = abs(scale)
+    store_own(by[0], c, working(hi, kind))
+    store_own(by[1], c, working(scale, kind))
+    store_own(by[2], c, working(offset, kind))
+    fits = ((size == 0.0) | ((size > least) & (size < most))) & (abs(offset) < most)
+    return root, fits
+
+
+@njit(error_model="numpy")
+def set_factors(arrays, channels, eps, likes, by, found):
+    """hi, scale and offset of all channels to `by`, mean, var and rstd to `found`.
+
+    How many of them the working type has no room for: found[3] is 1 there. A loop whose
+    only branches are about pointers is one that is made of vectors.
+    """
+    at = by[0].ctypes.data, by[1].ctypes.data, by[2].ctypes.data
+    bad = 0
+    for c in range(channels):
+        mean = parameter(arrays[6], c, likes[2], 0.0)
+        var = parameter(arrays[7], c, likes[2], 1.0)
+        hi = np.float64(working(mean, likes[0]))
+        root, fits = _set_factor(c, hi, mean - hi, var, arrays, eps, likes, at)
+        bad += 0 if fits else 1
+        found[0, c], found[1, c], found[2, c] = mean, var, root
+        found[3, c] = 0.0 if fits else 1.0
+    return bad
+
+
+@njit(error_model="numpy")
+def set_found_factors(arrays, channels, eps, likes, by, columns, found):
+    """The same from what finish_columns() found."""
+    at = by[0].ctypes.data, by[1].ctypes.data, by[2].ctypes.data
+    bad = 0
+    for c in range(channels):
+        hi, lo, var = columns[0, c], columns[1, c], columns[2, c]
+        root, fits = _set_factor(c, hi, lo, var, arrays, eps, likes, at)
+        fits = fits & (columns[3, c] == 0.0)
+        bad += 0 if fits else 1
+        found[0, c], found[1, c], found[2, c] = columns[4, c], var, root
+        found[3, c] = 0.0 if fits else 1.0
+    return bad
+
+
+@njit(error_model="numpy")
+def report_all(arrays, channels, found, like):
+    for c in range(channels):
+        report(arrays[4], c, found[0, c], like)
+        report(arrays[5], c, found[2, c], like)
+
+
+@njit(error_model="numpy")
+def _lines(
+    first, end, bad, by, arrays, shape, strides, likes, hooks, extras, found, streams
+):
+    """Lines of a sample and channel in the order of memory."""
+    like = working(0, likes[0])
+    at = by[0].ctypes.data, by[1].ctypes.data, by[2].ctypes.data
+    stage = np.empty(STAGE if streams else 0, np.float64)
+    room = stage.ctypes.data if streams else 0
+    for i in range(first, end):
+        n = i // shape[1]
+        c = i - n * shape[1]
+        x = arrays[0] + (n * strides[0] + c * strides[1]) * size_of(likes[0])
+        y = arrays[1] + (n * strides[2] + c * strides[3]) * size_of(likes[1])
+        line = (line_of(extras[0], n, c), line_of(extras[1], n, c))
+        if bad > 0 and found[3, c] != 0.0:
+            place, _, _, root = given(found[0, c], found[1, c], found[4, c], like)
+            apply_run(x, y, shape[2], place, root, c, arrays, likes, hooks, line, 0)
+        else:
+            values = (
+                load_own(at[0], c, like), load_own(at[1], c, like),
+                load_own(at[2], c, like),
+            )  # fmt: skip
+            apply_one(x, y, shape[2], values, likes, hooks, line, room)
+    if streams:
+        fence()
+    keep(stage)
+
+
+def inference(prologue, epilogue):
+    """The kernel of batch norm in inference with these hooks."""
+
+    def inference_kernel(
+        arrays, shape, strides, options, likes, found, blocks, before, after
+    ):
+        channels, lines = shape[1], shape[0] * shape[1]
+        by = np.empty((3, channels), np.float64)
+        bad = set_factors(arrays, channels, options[1], likes, by, found)
+        for c in range(channels if bad > 0 else 0):
+            found[4, c] = options[1]
+        report_all(arrays, channels, found, likes[0])
+        for i in prange(blocks):
+            hooks, extras = (None, prologue, epilogue), (before, after)
+            _lines(i * lines // blocks, (i + 1) * lines // blocks, bad, by, arrays,
+                   shape, strides, likes, hooks, extras, found, options[2])  # fmt: skip
+
+    return inference_kernel
 
 
 # ---- few long channels, in pieces ----
@@ -231,17 +370,24 @@ def _finish_channel(c, part, shift, arrays, shape, strides, eps, like, found):
 
 
 @njit(error_model="numpy")
-def _apply_piece(task, pieces, arrays, shape, strides, likes, hooks, extras, found):
+def _apply_piece(
+    task, pieces, arrays, shape, strides, likes, hooks, extras, found, streams
+):
     c, piece = task // pieces, task % pieces
     size = size_of(likes[0])
     units = shape[0] * ((shape[2] + SPAN - 1) // SPAN)
     place = (found[2, c], found[3, c], found[4, c])
+    stage = np.empty(STAGE if streams else 0, np.float64)
+    room = stage.ctypes.data if streams else 0
     for i in range(piece * units // pieces, (piece + 1) * units // pieces):
         n, first, length = _unit(i, shape, strides, size)
         x = arrays[0] + (n * strides[0] + c * strides[1] + first) * size
         y = arrays[1] + (n * strides[2] + c * strides[3] + first) * size_of(likes[1])
         line = (line_at(extras[0], n, c, first), line_at(extras[1], n, c, first))
-        apply_run(x, y, length, place, found[5, c], c, arrays, likes, hooks, line)
+        apply_run(x, y, length, place, found[5, c], c, arrays, likes, hooks, line, room)
+    if streams:
+        fence()
+    keep(stage)
 
 
 @njit(error_model="numpy", forceinline=True)
@@ -250,40 +396,49 @@ def line_at(extras, n, c, first):
     return moved_line(line_of(extras, n, c), first)
 
 
-def _pieces(arrays, shape, strides, options, likes, hooks, extras, found, pieces):
-    channels = shape[1]
-    training, eps = options
-    like = likes[0]
-    shift = np.zeros(channels, np.float64)
-    part = np.zeros((channels, pieces, 2), np.float64)
-    count = np.float64(shape[0]) * np.float64(shape[2])
-    for c in range(channels if training else 0):
-        x = arrays[0] + c * strides[1] * size_of(like)
-        shift[c] = np.float64(
-            shift_of(x, shape[0], strides[0], shape[2], size_of(like), like)
-        )
-    for turn in range(3 if training else 0):
-        for task in prange(channels * pieces):
-            _sums_of_piece(task, pieces, arrays, shape, strides, like, shift, part)
-        if turn == 2 or not _moved(part, shift, count, like):
-            break
-    for c in range(channels):
-        if training:
-            _finish_channel(c, part, shift, arrays, shape, strides, eps, like, found)
-        else:
-            mean = parameter(arrays[6], c, likes[2], 0.0)
-            var = parameter(arrays[7], c, likes[2], 1.0)
-            place, mean, var, root = given(mean, var, eps, like)
-            found[0, c], found[1, c] = mean, var
-            found[2, c], found[3, c], found[4, c] = place
-            found[5, c] = root
-        report(arrays[4], c, found[0, c], like)
-        report(arrays[5], c, stated(found[5, c], found[2, c]), like)
-    if arrays[1] != 0:
-        for task in prange(channels * pieces):
-            _apply_piece(
-                task, pieces, arrays, shape, strides, likes, hooks, extras, found
+def pieces(prologue, epilogue):
+    """The kernel of batch norm, channels in pieces, with these hooks."""
+
+    def pieces_kernel(
+        arrays, shape, strides, options, likes, found, pieces, before, after
+    ):
+        channels = shape[1]
+        training, eps, streams = options
+        like = likes[0]
+        shift = np.zeros(channels, np.float64)
+        part = np.zeros((channels, pieces, 2), np.float64)
+        count = np.float64(shape[0]) * np.float64(shape[2])
+        for c in range(channels if training else 0):
+            x = arrays[0] + c * strides[1] * size_of(like)
+            shift[c] = np.float64(
+                shift_of(x, shape[0], strides[0], shape[2], size_of(like), like)
             )
+        for turn in range(3 if training else 0):
+            for task in prange(channels * pieces):
+                _sums_of_piece(task, pieces, arrays, shape, strides, like, shift, part)
+            if turn == 2 or not _moved(part, shift, count, like):
+                break
+        for c in range(channels):
+            if training:
+                _finish_channel(
+                    c, part, shift, arrays, shape, strides, eps, like, found
+                )
+            else:
+                mean = parameter(arrays[6], c, likes[2], 0.0)
+                var = parameter(arrays[7], c, likes[2], 1.0)
+                place, mean, var, root = given(mean, var, eps, like)
+                found[0, c], found[1, c] = mean, var
+                found[2, c], found[3, c], found[4, c] = place
+                found[5, c] = root
+            report(arrays[4], c, found[0, c], like)
+            report(arrays[5], c, stated(found[5, c], found[2, c]), like)
+        if arrays[1] != 0:
+            for task in prange(channels * pieces):
+                hooks, extras = (None, prologue, epilogue), (before, after)
+                _apply_piece(task, pieces, arrays, shape, strides, likes, hooks, extras,
+                             found, streams)  # fmt: skip
+
+    return pieces_kernel
 
 
 # ---- groups of samples ----
@@ -312,13 +467,13 @@ def _group(i, arrays, shape, strides, options, likes, hooks, extras, found):
     x = arrays[0] + (n * strides[0] + first * strides[1]) * size_of(like)
     step = strides[1]
     size = per * spatial
-    room = np.empty(size if hooks[0] is not None and options[0] else 0, np.float64)
+    room = np.empty(size if hooks[1] is not None and options[0] else 0, np.float64)
     if not options[0]:
         mean, var = group_statistics(i, arrays, shape, options, likes)
         place, mean, var, root = given(mean, var, options[1], like)
         apply_group(x, step, n, first, place, root, arrays, shape, strides, likes,
                     hooks, extras)  # fmt: skip
-    elif hooks[0] is None:
+    elif hooks[1] is None:
         if step == spatial or per == 1:
             place, mean, var, root = find_run(x, 1, 0, size, like, options[1])
         else:
@@ -330,8 +485,10 @@ def _group(i, arrays, shape, strides, options, likes, hooks, extras, found):
         prepared(x, per, step, spatial, p, likes, hooks, extras, (n, first), True)
         zero = working(0, like)
         place, mean, var, root = find_run(p, 1, 0, size, zero, options[1])
-        apply_group(p, spatial, n, first, place, root, arrays, shape, strides,
-                    (zero, likes[1], likes[2]), (None, hooks[1]), extras)  # fmt: skip
+        made = (zero, likes[1], likes[2])
+        later = (None, None, hooks[2])
+        apply_group(p, spatial, n, first, place, root, arrays, shape, strides, made,
+                    later, extras)  # fmt: skip
     keep(room)
     report(arrays[4], i, mean, like)
     report(arrays[5], i, stated(root, place[0]), like)
@@ -347,13 +504,19 @@ def apply_group(x, step, n, first, place, root, arrays, shape, strides, likes, h
         here = x + k * step * size_of(likes[0])
         to = arrays[1] + (n * strides[2] + c * strides[3]) * size_of(likes[1])
         line = (line_of(extras[0], n, c), line_of(extras[1], n, c))
-        apply_run(here, to, shape[2], place, root, c, arrays, likes, hooks, line)
+        apply_run(here, to, shape[2], place, root, c, arrays, likes, hooks, line, 0)
 
 
-def _samples(arrays, shape, strides, options, likes, hooks, extras, found):
-    """options: whether statistics are those of x, eps, whether given by channel."""
-    for i in prange(shape[0] * shape[3]):
-        _group(i, arrays, shape, strides, options, likes, hooks, extras, found)
+def samples(prologue, epilogue):
+    """The kernel of group and instance norm with these hooks."""
+
+    def samples_kernel(arrays, shape, strides, options, likes, found, before, after):
+        """options: whether statistics are those of x, eps, whether given by channel."""
+        for i in prange(shape[0] * shape[3]):
+            hooks, extras = (None, prologue, epilogue), (before, after)
+            _group(i, arrays, shape, strides, options, likes, hooks, extras, found)
+
+    return samples_kernel
 
 
 # ---- what is left for one thread ----
@@ -375,11 +538,3 @@ def write_moments(found, count, mean, m2):
     for c in range(found.shape[1]):
         store(mean, c, found[0, c])
         store(m2, c, found[1, c] * count)
-
-
-batch_alone = for_one(_batch)
-batch_shared = for_many(_batch)
-pieces_alone = for_one(_pieces)
-pieces_shared = for_many(_pieces)
-samples_alone = for_one(_samples)
-samples_shared = for_many(_samples)

@@ -14,6 +14,7 @@ from numba import njit
 
 from ._hooks import hooked, line_of, moved_line
 from ._memory import (
+    fence,
     fetch,
     keep,
     load,
@@ -22,6 +23,7 @@ from ._memory import (
     size_of,
     store,
     store_own,
+    stream,
     widen,
     working,
 )
@@ -34,7 +36,7 @@ from ._statistics import (
 )
 
 FLUSH = 64
-FOLD_TO = 96
+FOLD_TO = 512  # elements: rows of 64 are bound by what each costs
 
 
 @njit(fastmath=PLAIN, error_model="numpy")
@@ -109,8 +111,9 @@ def column_sums(p, rows, step, cols, like, shift):
     fold = fold_of(rows, step, cols)
     wide = np.empty(fold * cols, np.float64)
     place = wide.ctypes.data
-    for c in range(fold * cols):
-        store(place, c, working(shift[c % cols], like))
+    for k in range(fold):
+        for c in range(cols):
+            store(place, k * cols + c, working(shift[c], like))
     sums = np.zeros((2, fold * cols), np.float64)
     whole = rows // fold
     add_table(p, whole, fold * step, fold * cols, like, place, sums)
@@ -120,8 +123,8 @@ def column_sums(p, rows, step, cols, like, shift):
         p + whole * fold * step * size_of(like), left, step, cols, like, place, rest
     )
     keep(wide)
-    for c in range(cols):
-        for k in range(fold):
+    for k in range(fold):
+        for c in range(cols):
             rest[0, c] += sums[0, k * cols + c]
             rest[1, c] += sums[1, k * cols + c]
     return rest
@@ -129,15 +132,19 @@ def column_sums(p, rows, step, cols, like, shift):
 
 @njit(error_model="numpy")
 def column_shift(p, rows, step, cols, like):
-    """The mean of eight elements of each column, in the working type."""
+    """The mean of 32 elements of each column, in the working type.
+
+    So many that of thousands of columns hardly one is so far from its mean that all of
+    the table would have to be read again.
+    """
     shift = np.zeros(cols, np.float64)
-    count, apart = min(rows, 8), max(rows >> 3, 1)
+    count, apart = min(rows, 32), max(rows >> 5, 1)
     for i in range(count):
         row = p + i * apart * step * size_of(like)
         for c in range(cols):
-            shift[c] += 0.125 * np.float64(widen(fetch(row, c, like)))
+            shift[c] += 0.03125 * np.float64(widen(fetch(row, c, like)))
     for c in range(cols):
-        shift[c] = np.float64(working(shift[c] * (8.0 / count), like))
+        shift[c] = np.float64(working(shift[c] * (32.0 / count), like))
     return shift
 
 
@@ -198,12 +205,12 @@ def apply_line(x, y, n, by, across, likes, hooks, line):
     kind = working(0, likes[0])
     w, b = across
     for c in range(n):
-        v = hooked(hooks[0], widen(fetch(x, c, likes[0])), c, line[0])
+        v = hooked(hooks[1], widen(fetch(x, c, likes[0])), c, line[0])
         t = (v - load_own(hi, c, kind)) * load_own(scale, c, kind) + load_own(
             offset, c, kind
         )
         t = t * w + b
-        store(y, c, narrow(hooked(hooks[1], t, c, line[1]), likes[1]))
+        store(y, c, narrow(hooked(hooks[2], t, c, line[1]), likes[1]))
 
 
 @njit(fastmath=PLAIN, error_model="numpy")
@@ -212,12 +219,12 @@ def apply_line_in_place(y, n, by, across, likes, hooks, line):
     kind = working(0, likes[0])
     w, b = across
     for c in range(n):
-        v = hooked(hooks[0], widen(fetch(y, c, likes[0])), c, line[0])
+        v = hooked(hooks[1], widen(fetch(y, c, likes[0])), c, line[0])
         t = (v - load_own(hi, c, kind)) * load_own(scale, c, kind) + load_own(
             offset, c, kind
         )
         t = t * w + b
-        store(y, c, narrow(hooked(hooks[1], t, c, line[1]), likes[1]))
+        store(y, c, narrow(hooked(hooks[2], t, c, line[1]), likes[1]))
 
 
 @njit(error_model="numpy")
@@ -238,16 +245,48 @@ def _repeated(by, cols, fold, kind):
     wide = np.empty((3, fold * cols), np.float64)
     for k in range(3):
         source, to = by[k].ctypes.data, wide[k].ctypes.data
-        for c in range(fold * cols):
-            store_own(to, c, load_own(source, c % cols, kind))
+        for i in range(fold):
+            for c in range(cols):
+                store_own(to, i * cols + c, load_own(source, c, kind))
     return wide
 
 
+@njit(fastmath=PLAIN, error_model="numpy")
+def _apply_four(x, y, pitch_x, pitch_y, n, by, likes):
+    """Four rows at once, which share the loads of what goes with a column.
+
+    x is not y: with that its elements are loaded as ones that nobody overwrites, or
+    the compiler would have every row of x checked against every row of y.
+    """
+    x1, x2, x3 = x + pitch_x, x + 2 * pitch_x, x + 3 * pitch_x
+    y1, y2, y3 = y + pitch_y, y + 2 * pitch_y, y + 3 * pitch_y
+    kind, a, to = working(0, likes[0]), likes[0], likes[1]
+    for c in range(n):
+        h, s = load_own(by[0], c, kind), load_own(by[1], c, kind)
+        t = load_own(by[2], c, kind)
+        store(y, c, narrow((widen(load(x, c, a)) - h) * s + t, to))
+        store(y1, c, narrow((widen(load(x1, c, a)) - h) * s + t, to))
+        store(y2, c, narrow((widen(load(x2, c, a)) - h) * s + t, to))
+        store(y3, c, narrow((widen(load(x3, c, a)) - h) * s + t, to))
+
+
 @njit(error_model="numpy")
-def _apply_rows(x, y, rows, x_step, y_step, cols, by, likes, hooks, extras, at):
+def _apply_rows(x, y, rows, x_step, y_step, cols, by, likes, hooks, extras, at, room):
     one, zero = working(1, likes[0]), working(0, likes[0])
     place = (by[0].ctypes.data, by[1].ctypes.data, by[2].ctypes.data)
-    for r in range(rows):
+    done = 0
+    if hooks[1] is None and hooks[2] is None and x != y:
+        pitch_x, pitch_y = x_step * size_of(likes[0]), y_step * size_of(likes[1])
+        width = cols * size_of(likes[1])
+        while done + 4 <= rows:
+            here, to = x + done * pitch_x, y + done * pitch_y
+            if room != 0:
+                _apply_four(here, room, pitch_x, width, cols, place, likes)
+                stream(to, room, 4 * width, here + 4 * pitch_x)
+            else:
+                _apply_four(here, to, pitch_x, pitch_y, cols, place, likes)
+            done += 4
+    for r in range(done, rows):
         here, to = (
             x + r * x_step * size_of(likes[0]),
             y + r * y_step * size_of(likes[1]),
@@ -261,23 +300,31 @@ def _apply_rows(x, y, rows, x_step, y_step, cols, by, likes, hooks, extras, at):
 
 
 @njit(error_model="numpy")
-def apply_table(x, y, rows, x_step, y_step, cols, by, likes, hooks, extras, at):
+def apply_table(
+    x, y, rows, x_step, y_step, cols, by, likes, hooks, extras, at, streams
+):
     """Rows by the columns' hi, scale and offset.
 
     Lines (at[0], at[1] + r) of the extras go with row r. Few columns are folded where
     nothing but x and y goes along.
     """
     fold = fold_of(rows, x_step, cols)
-    if hooks[0] is None and hooks[1] is None and fold > 1 and y_step == cols:
+    packed = streams and y_step == cols and fold * cols <= 4 * FOLD_TO
+    stage = np.empty(16 * FOLD_TO if packed else 0, np.float64)
+    room = stage.ctypes.data if packed else 0
+    if hooks[1] is None and hooks[2] is None and fold > 1 and y_step == cols:
         wide = _repeated(by, cols, fold, working(0, likes[0]))
         whole = rows // fold
         _apply_rows(x, y, whole, fold * cols, fold * cols, fold * cols, wide, likes,
-                    hooks, extras, at)  # fmt: skip
+                    hooks, extras, at, room)  # fmt: skip
         done = whole * fold
         x += done * cols * size_of(likes[0])
         y += done * cols * size_of(likes[1])
         rows -= done
-    _apply_rows(x, y, rows, x_step, y_step, cols, by, likes, hooks, extras, at)
+    _apply_rows(x, y, rows, x_step, y_step, cols, by, likes, hooks, extras, at, room)
+    if packed:
+        fence()
+    keep(stage)
 
 
 # ---- columns that leave the range ----
@@ -305,7 +352,8 @@ def slow_column(kept, eps, centered):
 @njit(error_model="numpy")
 def apply_kept(kept, y, y_step, c, by, across, likes, hooks, extras, at):
     """Column c of y from its copy; `across` weights and biases of rows, or 0, and what
-    is added to the weights; `at` the extras' first line and its first element."""
+    is added to the weights; `at` the extras' first line and its first element.
+    """
     power, hi, lo, rstd, weight, bias = by
     w, b, one = across
     for r in range(kept.size):
@@ -314,11 +362,11 @@ def apply_kept(kept, y, y_step, c, by, across, likes, hooks, extras, at):
             moved_line(line_of(extras[0], a, e), at[2]),
             moved_line(line_of(extras[1], a, e), at[2]),
         )
-        v = np.float64(hooked(hooks[0], working(kept[r], likes[0]), c, line[0]))
+        v = np.float64(hooked(hooks[1], working(kept[r], likes[0]), c, line[0]))
         t = ((v * power - hi) - lo) * rstd * weight + bias
         if w != 0:
             t *= np.float64(widen(load(w, r, likes[2]))) + one
         if b != 0:
             t += np.float64(widen(load(b, r, likes[2])))
-        last = hooked(hooks[1], working(t, likes[0]), c, line[1])
+        last = hooked(hooks[2], working(t, likes[0]), c, line[1])
         store(y + r * y_step * size_of(likes[1]), c, narrow(last, likes[1]))

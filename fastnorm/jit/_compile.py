@@ -3,9 +3,11 @@
 
 Kernels take seconds to compile, so they are kept on disk by Numba's own cache, which
 knows its version and the processor: in ``__pycache__`` beside the source, or where
-``NUMBA_CACHE_DIR`` says. ``FASTNORM_JIT_CACHE=0`` in the environment keeps nothing.
+``NUMBA_CACHE_DIR`` says. ``FASTNORM_JIT_CACHE=0`` in the environment keeps nothing;
+kernels with a user's functions in them are never kept.
 """
 
+import functools
 import os
 
 from numba import njit
@@ -13,11 +15,21 @@ from numba import njit
 CACHE = os.environ.get("FASTNORM_JIT_CACHE", "1") != "0"
 
 
-def for_one(function):
-    """The kernel for the calling thread alone; it takes no GIL."""
-    return njit(function, nogil=True, error_model="numpy", cache=CACHE)
+@functools.lru_cache(maxsize=256)
+def kernel(make, hooks, shared):
+    """The function that `make` makes with these hooks, compiled; it takes no GIL.
 
-
-def for_many(function):
-    """The same with its loops over `prange` shared among Numba's threads."""
-    return njit(function, nogil=True, error_model="numpy", parallel=True, cache=CACHE)
+    Either for the calling thread alone or with its loops over `prange` shared among
+    Numba's threads.
+    """
+    function = make(*hooks)
+    if shared:
+        # What is kept on disk is found by this name, whatever the options.
+        function.__qualname__ += "_shared"
+    return njit(
+        function,
+        nogil=True,
+        error_model="numpy",
+        parallel=shared,
+        cache=CACHE and hooks == (None, None),
+    )

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: MIT
 """_hooks.py - what a user's functions do to an element before and after a norm.
 
-Hooks are a pair of compiled functions, each of which may be None. What else they take
-are elements of further arrays, `extras`: tuples of an address, two steps and a `like`,
-the steps being those from line to line of the norm's own loops. A fifth member says
-that a line has one element of it for all.
+Hooks are None and two compiled functions, each of which may be None too: Numba
+calls functions that a tuple begins with through pointers. What else they take
+are elements of further arrays: `extras` is None, or for each array in turn five of a
+tuple: its address, two steps from line to line of the norm's own loops, a `like`, and
+True where a line has one element for all (its type says so, not its value: else 0).
 """
 
-import numba
-from numba import njit, types
+from numba import types
 from numba.extending import overload
 
 from ._memory import load, size_of, widen
@@ -31,7 +31,7 @@ def element_of(extra, i):
 
 @overload(element_of, jit_options={"forceinline": True})
 def _element_of(extra, i):
-    if len(extra) == 3:
+    if extra[2] == types.boolean:
         return lambda extra, i: widen(load(extra[0], 0, extra[1]))
     return lambda extra, i: widen(load(extra[0], i, extra[1]))
 
@@ -58,10 +58,10 @@ def _line_of(extras, a, b):
     if isinstance(extras, types.NoneType):
         return lambda extras, a, b: ()
     lines = ""
-    for k, extra in enumerate(extras):
-        e = f"extras[{k}]"
-        moved = f"{e}[0] + (a * {e}[1] + b * {e}[2]) * size_of({e}[3]), {e}[3]"
-        lines += f"({moved}, None), " if len(extra) == 5 else f"({moved}), "
+    for k in range(0, len(extras), 5):
+        address, first, second, like, wide = (f"extras[{k + j}]" for j in range(5))
+        step = f"(a * {first} + b * {second}) * size_of({like})"
+        lines += f"({address} + {step}, {like}, {wide}), "
     return _generated("extras, a, b", f"({lines})", size_of=size_of)
 
 
@@ -72,19 +72,8 @@ def moved_line(line, first):
 @overload(moved_line, jit_options={"forceinline": True})
 def _moved_line(line, first):
     moved = ""
-    for k, part in enumerate(line):
+    for k in range(len(line)):
         e = f"line[{k}]"
-        at = f"{e}[0] + first * size_of({e}[1]), {e}[1]"
-        moved += f"({e}[0], {e}[1], None), " if len(part) == 3 else f"({at}), "
+        step = "0" if line[k][2] == types.boolean else f"first * size_of({e}[1])"
+        moved += f"({e}[0] + {step}, {e}[1], {e}[2]), "
     return _generated("line, first", f"({moved})", size_of=size_of)
-
-
-def compiled(function, name):
-    """A user's scalar function, compiled if it is not yet."""
-    if function is None or isinstance(function, numba.core.dispatcher.Dispatcher):
-        return function
-    if not callable(function):
-        raise TypeError(
-            f"fuse: {name} is {type(function).__name__}, a function of numbers is needed"
-        )
-    return njit(function)

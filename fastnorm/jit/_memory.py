@@ -12,11 +12,16 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic, overload
 
-LIKE = {1: np.float32(0), 2: np.float64(0), 3: np.uint16(0), 4: np.int16(0)}
+LIKE: dict[int, object] = {
+    1: np.float32(0),
+    2: np.float64(0),
+    3: np.uint16(0),
+    4: np.int16(0),
+}
 """By the number that the C API has for the dtype."""
 
 
-def _pointer(context, builder, signature, args, like: int):
+def _pointer(context, builder, signature, args, like):
     """The address of element args[1], of the type of argument `like`."""
     element = context.get_value_type(signature.args[like])
     base = builder.inttoptr(args[0], element.as_pointer())

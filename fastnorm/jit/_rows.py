@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: MIT
 """_rows.py - layer norm and RMS norm of rows.
 
-One function is compiled twice: for the calling thread alone, and with its loop over
-rows shared among threads. A row's result is the same in both.
+A kernel is compiled for the calling thread alone, or with its loop over blocks of rows
+shared among threads. A row's result is the same in both.
 """
 
 import numpy as np
 from numba import njit, prange
 
 from ._apply import STAGE, apply_centered, apply_scaled, apply_slow, past, prepare
-from ._compile import for_many, for_one
 from ._hooks import line_of
 from ._memory import fence, keep, size_of, store, stream, working
 from ._statistics import (
@@ -43,7 +42,7 @@ def _slow_row(x, y, r, call, likes, centered, hooks, line):
         (power, hi, lo, root, one, 1.0, 0.0),
         (w, b),
         likes,
-        (None, hooks[1]),
+        (None, None, hooks[2]),
         line,
     )
 
@@ -52,7 +51,7 @@ def _slow_row(x, y, r, call, likes, centered, hooks, line):
 def _finish(x, y, call, by, centered, likes, hooks, line, stage, ahead):
     """The row's elements; by way of a stage that stays in the cache if there is one."""
     w, b, _, _, cols, _, _ = call
-    later = (None, hooks[1])
+    later = (None, None, hooks[2])
     if stage == 0:
         if centered:
             apply_centered(x, y, cols, by, (w, b), likes, later, line)
@@ -94,35 +93,49 @@ def _row(x, y, r, call, likes, centered, hooks, line, stage, ahead):
     _finish(x, y, call, by, centered, likes, hooks, line, stage, ahead)
 
 
-def _rows(call, arrays, likes, centered, streams, blocks, hooks, extras):
-    """All rows, in `blocks` blocks of adjacent ones.
+def rows(prologue, epilogue):
+    """The kernel of rows with these hooks."""
 
-    call: addresses of weight, bias, mean and rstd, cols, eps, what is added to weights;
-    arrays: addresses of x and y, rows, strides of x and y.
-    """
-    x, y, rows, x_stride, y_stride = arrays
-    x_step = x_stride * size_of(likes[0])
-    y_step = y_stride * size_of(likes[1])
-    like = working(0, likes[0])
-    for block in prange(blocks):
-        stage = np.empty(STAGE if streams else 0, np.float64)
-        place = stage.ctypes.data if streams else 0
-        first = np.empty(call[4] if hooks[0] is not None else 0, np.float64)
-        for r in range(block * rows // blocks, (block + 1) * rows // blocks):
-            here, to = x + r * x_step, y + r * y_step
-            line = (line_of(extras[0], r, 0), line_of(extras[1], r, 0))
-            if hooks[0] is None:
-                _row(here, to, r, call, likes, centered, hooks, line, place,
-                     here + x_step)  # fmt: skip
-            else:
-                prepare(here, first.ctypes.data, call[4], likes, hooks, line)
-                made = (like, likes[1], likes[2])
-                _row(first.ctypes.data, to, r, call, made, centered, hooks, line, 0, 0)
-        if streams:
-            fence()
-        keep(stage)
-        keep(first)
+    def rows_kernel(call, arrays, likes, centered, streams, blocks, before, after):
+        """All rows, in `blocks` blocks of adjacent ones.
 
+        call: addresses of weight, bias, mean and rstd, cols, eps, and what is added to
+        weights;
+        arrays: addresses of x and y, rows, strides of x and y.
+        """
+        x, y, rows, x_stride, y_stride = arrays
+        x_step = x_stride * size_of(likes[0])
+        y_step = y_stride * size_of(likes[1])
+        like = working(0, likes[0])
+        for block in prange(blocks):
+            hooks, extras = (None, prologue, epilogue), (before, after)
+            stage = np.empty(STAGE if streams else 0, np.float64)
+            place = stage.ctypes.data if streams else 0
+            first = np.empty(call[4] if prologue is not None else 0, np.float64)
+            for r in range(block * rows // blocks, (block + 1) * rows // blocks):
+                here, to = x + r * x_step, y + r * y_step
+                line = (line_of(extras[0], r, 0), line_of(extras[1], r, 0))
+                if prologue is None:
+                    _row(here, to, r, call, likes, centered, hooks, line, place,
+                         here + x_step)  # fmt: skip
+                else:
+                    prepare(here, first.ctypes.data, call[4], likes, hooks, line)
+                    made = (like, likes[1], likes[2])
+                    _row(
+                        first.ctypes.data,
+                        to,
+                        r,
+                        call,
+                        made,
+                        centered,
+                        hooks,
+                        line,
+                        0,
+                        0,
+                    )
+            if streams:
+                fence()
+            keep(stage)
+            keep(first)
 
-rows_alone = for_one(_rows)
-rows_shared = for_many(_rows)
+    return rows_kernel

@@ -9,7 +9,16 @@ and _rows.py.
 import numpy as np
 from numba import njit, prange
 
-from ._channels import factors, given, group_statistics, parameter
+from ._apply import prepare
+from ._channels import (
+    factors,
+    given,
+    group_statistics,
+    parameter,
+    report_all,
+    set_factors,
+    set_found_factors,
+)
 from ._columns import (
     apply_kept,
     apply_line,
@@ -25,7 +34,6 @@ from ._columns import (
     set_column,
     slow_column,
 )
-from ._compile import for_many, for_one
 from ._hooks import line_of, moved_line
 from ._memory import load, size_of, widen, working
 from ._rows import report
@@ -40,12 +48,12 @@ def _part(x, step, like, rows, chunks, i):
 
 
 @njit(error_model="numpy")
-def _settle(c, x, rows, step, by, found, wide, options, arrays, likes):
+def _settle(c, x, rows, step, by, columns, found, wide, options, arrays, likes):
     """The factors of column c to `by` and `wide`, statistics to the caller.
 
     False if the working type has no room for them.
     """
-    training, eps = options
+    training, eps, _ = options
     like = likes[0]
     w = parameter(arrays[2], c, likes[2], 1.0)
     b = parameter(arrays[3], c, likes[2], 0.0)
@@ -58,14 +66,14 @@ def _settle(c, x, rows, step, by, found, wide, options, arrays, likes):
             like,
         )
         hi, lo = place[1], place[2]
-    elif found[3, c] != 0.0:
+    elif columns[3, c] != 0.0:
         copy = kept_column(x, rows, step, c, like)
         power, hi, lo, root, mean, var = slow_column(copy, eps, True)
     else:
-        hi, lo, mean, var = found[0, c], found[1, c], found[4, c], found[2, c]
+        hi, lo, mean, var = columns[0, c], columns[1, c], columns[4, c], columns[2, c]
         root = reciprocal_root(var, eps)
     values, good = factors(working(hi, like), working(lo, like), root, w, b, like)
-    good = good and not (training and found[3, c] != 0.0)
+    good = good and not (training and columns[3, c] != 0.0)
     zero = working(0, like)
     if good:
         set_column(by, c, values[0], values[1], values[2])
@@ -106,38 +114,57 @@ def _apply_all_kept(kept, good, wide, y, step, across, likes, hooks, extras, at)
             k += 1
 
 
-def _batch(arrays, shape, strides, options, likes, hooks, extras, found, chunks):
-    """Rows are samples; found has five rows, of which 0 and 1 become mean and var."""
-    rows, cols, like = shape[0], shape[1], likes[0]
-    x, x_step, y_step = arrays[0], strides[0], strides[2]
-    shift = np.zeros(cols, np.float64)
-    parts = np.zeros((chunks, 2, cols), np.float64)
-    sums = np.zeros((2, cols), np.float64)
-    if options[0]:
-        shift = column_shift(x, rows, x_step, cols, like)
-    for turn in range(3 if options[0] else 0):
-        for i in prange(chunks):
-            p, _, n = _part(x, x_step, like, rows, chunks, i)
-            sums_to(parts, i, column_sums(p, n, x_step, cols, like, shift))
-        add_parts(parts, sums)
-        if turn == 2 or not move_shift(shift, sums, np.float64(rows), like):
-            break
-    if options[0]:
-        finish_columns(shift, sums, np.float64(rows), like, options[1], found)
-    by = own_arrays(cols)
-    wide = np.empty((6, cols), np.float64)
-    good = np.ones(cols, np.bool_)
-    for c in range(cols):
-        good[c] = _settle(c, x, rows, x_step, by, found, wide, options, arrays, likes)
-    if arrays[1] != 0:
-        kept = _keep(x, rows, x_step, cols, good, like)
-        for i in prange(chunks):
-            p, first, n = _part(x, x_step, like, rows, chunks, i)
-            y = arrays[1] + first * y_step * size_of(likes[1])
-            apply_table(p, y, n, x_step, y_step, cols, by, likes, hooks, extras,
-                        (0, first))  # fmt: skip
-        _apply_all_kept(kept, good, wide, arrays[1], y_step, (0, 0, 0.0), likes, hooks,
-                        extras, (0, 0, 0))  # fmt: skip
+def batch(prologue, epilogue):
+    """The kernel of batch norm of a table with these hooks."""
+
+    def batch_kernel(
+        arrays, shape, strides, options, likes, found, chunks, before, after
+    ):
+        """Rows are samples; found[0] and found[1] become mean and variance."""
+        rows, cols, like = shape[0], shape[1], likes[0]
+        x, x_step, y_step = arrays[0], strides[0], strides[2]
+        shift = np.zeros(cols, np.float64)
+        parts = np.empty((chunks if options[0] else 0, 2, cols), np.float64)
+        sums = np.zeros((2, cols), np.float64)
+        if options[0]:
+            shift = column_shift(x, rows, x_step, cols, like)
+        for turn in range(3 if options[0] else 0):
+            for i in prange(chunks):
+                p, _, n = _part(x, x_step, like, rows, chunks, i)
+                sums_to(parts, i, column_sums(p, n, x_step, cols, like, shift))
+            add_parts(parts, sums)
+            if turn == 2 or not move_shift(shift, sums, np.float64(rows), like):
+                break
+        columns = np.empty((5, cols if options[0] else 0), np.float64)
+        if options[0]:
+            finish_columns(shift, sums, np.float64(rows), like, options[1], columns)
+        by = own_arrays(cols)
+        wide = np.empty((6, cols), np.float64)
+        good = np.ones(cols, np.bool_)
+        if options[0]:
+            bad = set_found_factors(arrays, cols, options[1], likes, by, columns, found)
+        else:
+            bad = set_factors(arrays, cols, options[1], likes, by, found)
+        report_all(arrays, cols, found, like)
+        for c in range(cols if bad > 0 else 0):
+            if found[3, c] != 0.0:
+                good[c] = _settle(
+                    c, x, rows, x_step, by, columns, found, wide, options, arrays, likes
+                )
+        if arrays[1] != 0:
+            kept = _keep(x, rows, x_step, cols, good, like)
+            for i in prange(chunks):
+                hooks, extras = (None, prologue, epilogue), (before, after)
+                p, first, n = _part(x, x_step, like, rows, chunks, i)
+                y = arrays[1] + first * y_step * size_of(likes[1])
+                apply_table(p, y, n, x_step, y_step, cols, by, likes, hooks, extras,
+                            (0, first), options[2])  # fmt: skip
+            _apply_all_kept(
+                kept, good, wide, arrays[1], y_step, (0, 0, 0.0), likes,
+                (None, prologue, epilogue), (before, after), (0, 0, 0),
+            )  # fmt: skip
+
+    return batch_kernel
 
 
 @njit(error_model="numpy")
@@ -150,12 +177,11 @@ def sums_to(parts, i, sums):
 @njit(error_model="numpy")
 def add_parts(parts, sums):
     """The sums of all chunks, in their order."""
-    for k in range(2):
-        for c in range(sums.shape[1]):
-            total = 0.0
-            for i in range(parts.shape[0]):
-                total += parts[i, k, c]
-            sums[k, c] = total
+    sums[:] = 0.0
+    for i in range(parts.shape[0]):
+        for k in range(2):
+            for c in range(sums.shape[1]):
+                sums[k, c] += parts[i, k, c]
 
 
 # ---- group and instance norm, channels last ----
@@ -211,7 +237,8 @@ def _sample(n, arrays, shape, strides, options, likes, hooks, extras, found):
         report(arrays[5], i, root * power if power != 0.0 else root, like)
         found[0, i], found[1, i] = mean, var
     kept = _keep(x, rows, x_step, cols, good, like)
-    apply_table(x, y, rows, x_step, y_step, cols, by, likes, hooks, extras, (n, 0))
+    apply_table(x, y, rows, x_step, y_step, cols, by, likes, hooks, extras, (n, 0),
+                options[3])  # fmt: skip
     _apply_all_kept(
         kept, good, wide, y, y_step, (0, 0, 0.0), likes, hooks, extras, (n, 0, 0)
     )
@@ -239,9 +266,15 @@ def _group_place(i, x, step, rows, first, per, columns, arrays, shape, options, 
     return power, high, low, (high + low) * back, var * back * back, root
 
 
-def _samples(arrays, shape, strides, options, likes, hooks, extras, found):
-    for n in prange(shape[0]):
-        _sample(n, arrays, shape, strides, options, likes, hooks, extras, found)
+def samples(prologue, epilogue):
+    """The kernel of group and instance norm, channels last."""
+
+    def samples_kernel(arrays, shape, strides, options, likes, found, before, after):
+        for n in prange(shape[0]):
+            hooks, extras = (None, prologue, epilogue), (before, after)
+            _sample(n, arrays, shape, strides, options, likes, hooks, extras, found)
+
+    return samples_kernel
 
 
 # ---- rows whose normalised axis is not the last ----
@@ -307,17 +340,34 @@ def _apply_inner(x, y, cols, inner, n, by, across, one, likes, hooks, extras, at
 WIDTH = 256
 
 
-def _inner(call, arrays, inner, likes, centered, hooks, extras):
-    blocks = (inner + WIDTH - 1) // WIDTH
-    for task in prange(arrays[2] * blocks):
-        first = task % blocks * WIDTH
-        _inner_block(task // blocks, first, min(WIDTH, inner - first), call, arrays,
-                     inner, likes, centered, hooks, extras)  # fmt: skip
+def inner(prologue, epilogue):
+    """The kernel of rows with inner axes."""
+
+    def inner_kernel(call, arrays, inner, likes, centered, before, after):
+        blocks = (inner + WIDTH - 1) // WIDTH
+        for task in prange(arrays[2] * blocks):
+            hooks, extras = (None, prologue, epilogue), (before, after)
+            first = task % blocks * WIDTH
+            _inner_block(task // blocks, first, min(WIDTH, inner - first), call, arrays,
+                         inner, likes, centered, hooks, extras)  # fmt: skip
+
+    return inner_kernel
 
 
-batch_alone = for_one(_batch)
-batch_shared = for_many(_batch)
-samples_alone = for_one(_samples)
-samples_shared = for_many(_samples)
-inner_alone = for_one(_inner)
-inner_shared = for_many(_inner)
+# ---- input that statistics of columns are to be those of ----
+
+
+def prepared(prologue, _):
+    """The kernel that writes what a prologue makes of lines to an array of its own."""
+
+    def prepared_kernel(x, to, shape, steps, likes, before):
+        a, b, n = shape
+        size = size_of(likes[0])
+        for line in prange(a * b):
+            i, j = line // b, line % b
+            here = x + (i * steps[0] + j * steps[1]) * size
+            out = to + line * n * size_of(working(0, likes[0]))
+            extras = (line_of(before, i, j), ())
+            prepare(here, out, n, likes, (None, prologue, None), extras)
+
+    return prepared_kernel

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import numba
@@ -26,25 +26,30 @@ BYTES_PER_THREAD = 262144
 """Work that is worth a thread: starting one of Numba's costs some microseconds."""
 
 _busy = threading.Lock()
-_begun_in: int | None = None  # the process whose threads have been started
+_left_behind = False  # whether threads were started before a fork, by whomever
 
 
-def _renew_lock() -> None:
-    global _busy
+def _after_fork() -> None:
+    global _busy, _left_behind
     _busy = threading.Lock()
+    with suppress(ValueError):  # none has been started
+        numba.threading_layer()
+        _left_behind = True
 
 
-os.register_at_fork(after_in_child=_renew_lock)
+os.register_at_fork(after_in_child=_after_fork)
 
 
 @contextmanager
 def threads(wanted: int, size: int) -> Iterator[int]:
-    """How many threads a call over `size` bytes may use: `wanted`, or 0 for what
-    `fastnorm.set_num_threads` says, if there are as many and none is in use."""
-    global _begun_in
+    """How many threads a call over `size` bytes may use.
+
+    As many as `wanted`, or as `fastnorm.set_num_threads` says for 0, if the work is
+    worth it, there are as many, and none is in use.
+    """
     count = wanted if wanted > 0 else fastnorm.get_num_threads()
     count = min(count, size // BYTES_PER_THREAD, numba.config.NUMBA_NUM_THREADS)
-    if count < 2 or _begun_in not in (None, os.getpid()):
+    if count < 2 or _left_behind:
         yield 1
         return
     lock = _busy
@@ -52,7 +57,6 @@ def threads(wanted: int, size: int) -> Iterator[int]:
         yield 1
         return
     try:
-        _begun_in = os.getpid()
         before = numba.get_num_threads()
         numba.set_num_threads(count)
         try:
