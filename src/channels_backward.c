@@ -5,8 +5,6 @@
  * their sums found twice where they are asked for. */
 #include "channels_backward.h"
 
-#include <float.h>
-#include <math.h>
 #include <string.h>
 
 #include "channels_statistics.h"
@@ -14,6 +12,8 @@
 #include "threads.h"
 
 #define PIECE_BYTES 1048576
+#define STRIP_BYTES 98304
+#define AHEAD_BYTES 131072 /* of a strip: more would not stay in a cache */
 
 /* ---- views ---- */
 
@@ -117,129 +117,12 @@ static void read_weights(const fn_backward *w, const fn_view *v, fn_channel_bloc
 /* What the sums need of a block whose means and rstd are known. */
 static void prepare(const fn_backward *w, const fn_view *v, fn_channel_block *b) {
   read_weights(w, v, b);
-  for (size_t i = 0; i < v->g.rows; i++)
+  for (size_t i = 0; !w->rstd && i < v->g.rows; i++)
     fn_set(w->dtype, &b->scale, i, b->rstd[i]);
   if (w->sums)
     fn_view_shift(w, v, b);
   else
     memset(&b->shift, 0, sizeof(b->shift));
-}
-
-static fn_channel_sums sums_of(const fn_backward *w, const fn_view *v,
-                               const fn_channel_block *b, size_t i) {
-  return (fn_channel_sums){.n = (double)v->g.segs * (double)v->g.len,
-                           .weight = b->weight[i],
-                           .shift = fn_get(w->dtype, &b->shift, i),
-                           .d = b->d[i],
-                           .dt = b->dt[i],
-                           .t = b->x[i] * fn_get(w->dtype, &b->scale, i)};
-}
-
-static bool is_within(fastnorm_dtype dtype, double x, double f32, double f64) {
-  return fabs(x) <= (dtype == FASTNORM_FLOAT32 ? f32 : f64);
-}
-
-/* Whether plain sums of channel i can be trusted: t = (x - hi) * scale has a scale of
- * full precision, nothing was too large, and if all is so small that it may have been
- * lost, it was nothing from the beginning. */
-static bool sums_are_safe(const fn_backward *w, const fn_view *v,
-                          const fn_channel_block *b, size_t i) {
-  const fn_channel_sums c = sums_of(w, v, b, i);
-  const double scale = fabs(b->rstd[i]), most = c.n * 0x1p20;
-  const double d = fabs(c.d), dt = fabs(c.dt);
-  const bool f32 = w->dtype == FASTNORM_FLOAT32;
-  const double tiny = f32 ? 0x1p-100 : 0x1p-900;
-  if (scale > 0.0 && !(scale >= tiny && is_within(w->dtype, scale, 0x1p100, 0x1p900)))
-    return false;
-  if (!is_within(w->dtype, scale, 0x1p100, 0x1p900) ||
-      !is_within(w->dtype, d + dt, 0x1p120, 0x1p1000) ||
-      !is_within(w->dtype, c.shift, 0x1p100, 0x1p900) ||
-      !is_within(w->dtype, c.t, most * 0x1p40, most * 0x1p400))
-    return false;
-  if (d >= c.n * tiny || dt >= c.n * tiny)
-    return true;
-  const double largest = fn_view_largest(w, v, i);
-  return largest <= 0.0 || largest >= tiny * (f32 ? 0x1p-10 : 0x1p-60);
-}
-
-/* The group whose channels are [from, from + n) of the block. */
-static bool group_is_safe(const fn_backward *w, const fn_view *v,
-                          const fn_channel_block *b, size_t from, size_t n) {
-  for (size_t i = from; w->sums && i < from + n; i++)
-    if (!sums_are_safe(w, v, b, i))
-      return false;
-  return true;
-}
-
-/* a, b and c of channel i; false if one leaves the range, or a term of y may though
- * their sum does not. */
-static bool set_channel(const fn_backward *w, const fn_group_line *line,
-                        const fn_channel_sums *c, double elements, size_t i,
-                        fn_channel_block *b) {
-  const fastnorm_dtype dtype = w->dtype;
-  const double scale = fn_get(dtype, &b->scale, i), rstd = b->rstd[i];
-  const double ratio = scale > 0.0 ? rstd / scale : 1.0;
-  const double a = c->weight * rstd, slope = -rstd * ratio * ratio * line->slope;
-  double rest = fn_line_rest(w->statistics, line, c);
-  const double least = dtype == FASTNORM_FLOAT32 ? FLT_MIN : DBL_MIN;
-  if (!is_within(dtype, a, 0x1p100, 0x1p1000) || (fabs(a) > 0.0 && fabs(a) < least))
-    return false;
-  fn_set(dtype, &b->a, i, a);
-  if (w->statistics == FN_FIXED)
-    return true;
-  /* About the mean of g itself, where it is known: then the rest is next to nothing. */
-  const double near = c->shift - rest / c->weight;
-  if (w->statistics == FN_OF_X && is_within(dtype, near, 0x1p100, 0x1p1000)) {
-    fn_set(dtype, &b->shift, i, near);
-    rest += c->weight * (fn_get(dtype, &b->shift, i) - c->shift);
-  }
-  fn_set(dtype, &b->b, i, slope);
-  fn_set(dtype, &b->c, i, rstd * rest);
-  fn_set(dtype, &b->offset, i, -line->mean_t);
-  return is_within(dtype, rstd * rest, 0x1p120, 0x1p1000) &&
-         is_within(dtype, slope * sqrt(elements), 0x1p120, 0x1p1000);
-}
-
-static void report(const fn_backward *w, const fn_channel_gradients *to,
-                   const fn_group_line *line, const fn_channel_sums *c, double rstd,
-                   size_t channel, size_t i) {
-  const double scale = w->dtype == FASTNORM_FLOAT32 ? (double)(float)rstd : rstd;
-  const double ratio = scale > 0.0 ? rstd / scale : 1.0;
-  const double r = w->r ? fn_get(w->dtype, w->r, channel) : 1.0;
-  const double d = w->d ? fn_get(w->dtype, w->d, channel) : 0.0;
-  const double bias = fn_line_bias(c);
-  if (!to || i < to->from || i >= to->to)
-    return;
-  to->bias[i - to->from] = (fn_part){bias, 0.0};
-  to->weight[i - to->from] =
-      (fn_part){ratio * r * fn_line_weight(line, c) + (w->d ? d * bias : 0.0), 0.0};
-}
-
-/* Channels [from, from + n) of the block, which are `row` and so on of the view they
- * came from, have the totals of their group: coefficients and sums of each. */
-static bool set_channels(const fn_backward *w, const fn_view *v,
-                         const fn_group_totals *totals, double elements, size_t from,
-                         size_t n, size_t row, const fn_channel_gradients *to,
-                         fn_channel_block *b) {
-  fn_group_line line;
-  fn_totals_finish(w->statistics, elements, totals, &line);
-  bool good = true;
-  for (size_t i = from; i < from + n; i++) {
-    const fn_channel_sums c = sums_of(w, v, b, i);
-    report(w, to, &line, &c, b->rstd[i], v->first + i, row + i);
-    if (v->y.y)
-      good &= set_channel(w, &line, &c, elements, i, b);
-  }
-  return good;
-}
-
-static void add_channels(const fn_backward *w, const fn_view *v,
-                         const fn_channel_block *b, size_t from, size_t n,
-                         fn_group_totals *totals) {
-  for (size_t i = from; w->sums && i < from + n; i++) {
-    const fn_channel_sums c = sums_of(w, v, b, i);
-    fn_totals_add(w->statistics, &c, totals);
-  }
 }
 
 static fn_channel_gradients shifted(const fn_channel_gradients *to, size_t row) {
@@ -253,19 +136,28 @@ static fn_channel_gradients shifted(const fn_channel_gradients *to, size_t row) 
   return t;
 }
 
+static fn_block_work block_work(const fn_backward *w, const fn_view *v,
+                                fn_channel_block *b) {
+  const double count = (double)v->g.segs * (double)v->g.len;
+  return (fn_block_work){.w = w,
+                         .v = v,
+                         .b = b,
+                         .count = count,
+                         .elements = count * (double)w->per,
+                         .adds = w->sums,
+                         .finishes = true};
+}
+
 /* Whole groups, whose sums are there; those that leave the range are done at once. */
 static void finish_block(const fn_backward *w, const fn_view *v, size_t row,
                          const fn_channel_gradients *to, fn_channel_block *b) {
-  const double channel = (double)v->g.segs * (double)v->g.len;
+  fn_block_work k = block_work(w, v, b);
+  if (to)
+    k.to = shifted(to, row);
+  if (fn_block_finish(&k))
+    return;
   for (size_t i = 0; i < v->g.rows; i += w->per) {
-    fn_group_totals totals = {.channels = 0};
-    add_channels(w, v, b, i, w->per, &totals);
-    const bool good =
-        !b->is_slow[i] && group_is_safe(w, v, b, i, w->per) &&
-        set_channels(w, v, &totals, channel * (double)w->per, i, w->per, row, to, b);
-    for (size_t k = i; k < i + w->per; k++)
-      b->is_slow[k] = !good;
-    if (good)
+    if (!b->is_slow[i])
       continue;
     const fn_view group = fn_view_rows(w, v, i, w->per);
     fn_channel_gradients part;
@@ -282,6 +174,7 @@ static fn_view large_part(const fn_backward *w, const fn_view *v, size_t c, doub
   const fn_view part = fn_view_rows(w, v, c, left < FN_COLUMNS ? left : FN_COLUMNS);
   for (size_t i = 0; i < part.g.rows; i++) {
     fn_set(w->dtype, &b->hi, i, hi);
+    fn_set(w->dtype, &b->scale, i, rstd);
     b->rstd[i] = rstd;
     b->is_slow[i] = false;
   }
@@ -293,25 +186,24 @@ static fn_view large_part(const fn_backward *w, const fn_view *v, size_t c, doub
  * them, as nothing may be written if one is out of range; and all again. */
 static void large_group(const fn_backward *w, const fn_view *v,
                         const fn_channel_gradients *to) {
-  const double elements = (double)w->per * (double)v->g.segs * (double)v->g.len;
   fn_channel_block b;
   fn_group_totals totals = {.channels = 0};
   bool good = fn_group_statistics(w, v, &b);
-  const double hi = fn_get(w->dtype, &b.hi, 0), rstd = b.rstd[0];
+  const double hi = fn_get(w->dtype, &b.hi, 0);
+  const double rstd = w->rstd ? fn_get(w->dtype, &b.scale, 0) : b.rstd[0];
   for (int pass = 0; pass < 3; pass++)
     for (size_t c = 0; c < w->per && good; c += FN_COLUMNS) {
       const fn_view part = large_part(w, v, c, hi, rstd, &b);
-      const size_t n = part.g.rows;
+      fn_block_work k = block_work(w, &part, &b);
+      if (to && pass == 2)
+        k.to = shifted(to, c);
+      k.large = &totals;
+      k.adds = pass == 0 && w->sums;
+      k.finishes = pass > 0;
       if (w->sums && pass != 1)
         fn_view_sums(w, &part, NULL, &b);
-      if (pass == 0) {
-        add_channels(w, &part, &b, 0, n, &totals);
-        good &= group_is_safe(w, &part, &b, 0, n);
-        continue;
-      }
-      good &=
-          set_channels(w, &part, &totals, elements, 0, n, c, pass == 1 ? NULL : to, &b);
-      if (pass == 2 && part.y.y)
+      good = fn_block_finish(&k);
+      if (good && pass == 2 && part.y.y)
         fn_view_gradient(w, &part, 0, &b);
     }
   if (!good)
@@ -320,9 +212,31 @@ static void large_group(const fn_backward *w, const fn_view *v,
 
 /* ---- all of a view ---- */
 
+/* How many channels, of whole groups, to take at a time: what the second-level cache
+ * holds from their sums to their gradient, and with it those that come next. */
+static size_t strip_of(const fn_backward *w, const fn_view *v) {
+  const size_t most = FN_COLUMNS / w->per * w->per;
+  const size_t group = w->per * v->g.len * fn_dtype_size(w->dtype);
+  const size_t fit = group < STRIP_BYTES ? STRIP_BYTES / group * w->per : w->per;
+  return v->columns || v->g.segs > 1 || fit > most ? most : fit;
+}
+
+/* Whether a strip follows the one of n channels from `row` on: in the sample, or where
+ * all of them follow each other in the next. */
+static bool has_next(const fn_backward *w, const fn_view *v, size_t row, size_t n) {
+  const size_t at = v->first + row, all = w->channels;
+  if (v->columns || v->g.segs > 1 ||
+      n * v->g.len * fn_dtype_size(w->dtype) > AHEAD_BYTES)
+    return false;
+  const size_t sample = v->statistic / (all / w->per);
+  const bool packed = w->g_stride == (ptrdiff_t)all * w->g_channel_stride &&
+                      w->x_stride == (ptrdiff_t)all * w->x_channel_stride;
+  return at + 2 * n <= all || (packed && sample + 1 < w->batch);
+}
+
 void fn_view_backward(const fn_backward *w, const fn_view *v,
                       const fn_channel_gradients *to) {
-  const size_t most = FN_COLUMNS / w->per * w->per;
+  const size_t most = strip_of(w, v);
   if (most == 0) {
     for (size_t c = 0; c < v->g.rows; c += w->per) {
       const fn_view group = fn_view_rows(w, v, c, w->per);
@@ -335,8 +249,9 @@ void fn_view_backward(const fn_backward *w, const fn_view *v,
   }
   for (size_t c = 0; c < v->g.rows; c += most) {
     const size_t left = v->g.rows - c;
-    const fn_view part = fn_view_rows(w, v, c, left < most ? left : most);
+    fn_view part = fn_view_rows(w, v, c, left < most ? left : most);
     fn_channel_block b;
+    part.ahead = has_next(w, v, c, part.g.rows) ? part.g.rows : 0;
     fn_block_statistics(w, &part, false, &b);
     prepare(w, &part, &b);
     if (w->sums)

@@ -53,13 +53,14 @@ typedef struct fn_view {
   size_t fold;      /* columns: fn_column_fold() */
   size_t first;     /* channel */
   size_t statistic; /* the index of the first group's mean and rstd */
+  size_t ahead;     /* 0, or how many rows further on is what will be read next */
 } fn_view;
 
 /* Up to FN_COLUMNS channels of a view. */
 typedef struct fn_channel_block {
   fn_column_array hi, scale, offset, shift, a, b, c;
   _Alignas(64) double d[FN_COLUMNS], dt[FN_COLUMNS], x[FN_COLUMNS]; /* sums */
-  double weight[FN_COLUMNS], rstd[FN_COLUMNS];
+  double weight[FN_COLUMNS], rstd[FN_COLUMNS]; /* the second not where w->rstd is */
   bool is_slow[FN_COLUMNS];
 } fn_channel_block;
 
@@ -150,6 +151,22 @@ double fn_line_rest(fn_statistics how, const fn_group_line *line,
 /* Sums of g * xhat, with `ratio` the exact rstd by that of t, and of g. */
 double fn_line_weight(const fn_group_line *line, const fn_channel_sums *c);
 double fn_line_bias(const fn_channel_sums *c);
+
+/* A block of whole groups that has sums. They are added, then what follows from them is
+ * found: a, b, c, offset and shift of each channel, and its gradients. Groups of which
+ * a number leaves the range become slow. */
+typedef struct fn_block_work {
+  const fn_backward *w;
+  const fn_view *v;
+  fn_channel_block *b;
+  fn_channel_gradients to; /* from == to: none */
+  double count, elements;  /* of a channel, of a group */
+  bool adds, finishes;     /* both, or one at a time: */
+  fn_group_totals *large;  /* NULL, or those of the group the block is a part of */
+} fn_block_work;
+
+/* False if some are slow. */
+bool fn_block_finish(const fn_block_work *k);
 
 /* ---- channels_slow.c: a group that leaves the range, in scaled double ---- */
 

@@ -1,5 +1,7 @@
 /* channels_gradient.c - gradients of channels: y from what was found of each channel.
  * SPDX-License-Identifier: MIT */
+#include <string.h>
+
 #include "channels_backward.h"
 #include "check.h"
 
@@ -8,9 +10,9 @@
 /* From g and x (both of the working type) to y, which has no sink; parameters from
  * `from` on. */
 static void apply_plain(const fn_backward *w, const fn_runs *g, const fn_runs *x,
-                        const fn_output *y, bool columns, size_t from,
+                        const fn_output *y, bool columns, size_t ahead, size_t from,
                         const fn_channel_block *b) {
-  const ptrdiff_t i = (ptrdiff_t)from;
+  const ptrdiff_t i = (ptrdiff_t)from, rows = (ptrdiff_t)ahead;
   const fn_kernels *k = w->kernels;
   const void *a = fn_element(w->dtype, &b->a, i);
   const fn_table t = {
@@ -28,13 +30,16 @@ static void apply_plain(const fn_backward *w, const fn_runs *g, const fn_runs *x
                       .scale = fn_element(w->dtype, &b->scale, i),
                       .offset = fn_element(w->dtype, &b->offset, i),
                       .shift = fn_element(w->dtype, &b->shift, i)};
-  const fn_gradient to = {.a = a,
-                          .b = fn_element(w->dtype, &b->b, i),
-                          .c = fn_element(w->dtype, &b->c, i),
-                          .y = y->y,
-                          .row_stride = columns ? y->seg_stride : y->row_stride,
-                          .seg_stride = y->seg_stride,
-                          .stream = y->stream};
+  const fn_gradient to = {
+      .a = a,
+      .b = fn_element(w->dtype, &b->b, i),
+      .c = fn_element(w->dtype, &b->c, i),
+      .y = y->y,
+      .row_stride = columns ? y->seg_stride : y->row_stride,
+      .seg_stride = y->seg_stride,
+      .stream = y->stream,
+      .ahead_g = ahead ? fn_element(w->dtype, g->x, rows * g->row_stride) : NULL,
+      .ahead_x = ahead ? fn_element(w->dtype, x->x, rows * x->row_stride) : NULL};
   if (w->statistics == FN_FIXED && columns)
     k->apply_columns(&t, y->y, y->seg_stride, NULL, a, NULL, NULL, NULL, y->stream);
   else if (w->statistics == FN_FIXED)
@@ -74,13 +79,13 @@ static void apply_staged(const fn_backward *w, const fn_view *v, size_t from,
   const fn_runs x =
       w->statistics == FN_FIXED ? g : gathered(w, &v->x, v->columns, &stage[1]);
   if (!v->y.sink) {
-    apply_plain(w, &g, &x, &v->y, v->columns, from, b);
+    apply_plain(w, &g, &x, &v->y, v->columns, v->ahead, from, b);
     return;
   }
   fn_output staged = fn_stage_output(&stage[0], &g);
   if (v->columns)
     staged.seg_stride = (ptrdiff_t)g.rows;
-  apply_plain(w, &g, &x, &staged, v->columns, from, b);
+  apply_plain(w, &g, &x, &staged, v->columns, 0, from, b);
   const fn_runs rows = {.x = &stage[0],
                         .rows = v->columns ? 1 : g.rows,
                         .row_stride = staged.row_stride,
@@ -152,11 +157,11 @@ static void apply_folded(const fn_backward *w, const fn_view *v, size_t from,
     folded.g.segs = folded.x.segs = rows;
     folded.g.seg_stride = folded.x.seg_stride = folded.y.seg_stride =
         (ptrdiff_t)(fold * cols);
-    apply_plain(w, &folded.g, &folded.x, &folded.y, true, 0, &wide);
+    apply_plain(w, &folded.g, &folded.x, &folded.y, true, 0, 0, &wide);
   }
   if (rows * fold < v->g.segs) {
     const fn_view rest = fn_view_segments(w, v, rows * fold, v->g.segs - rows * fold);
-    apply_plain(w, &rest.g, &rest.x, &rest.y, true, from, b);
+    apply_plain(w, &rest.g, &rest.x, &rest.y, true, 0, from, b);
   }
 }
 
@@ -166,7 +171,7 @@ static void apply_span(const fn_backward *w, const fn_view *v, size_t from,
   if (is_foldable(v))
     apply_folded(w, v, from, b);
   else if (!v->g.source && !v->y.sink)
-    apply_plain(w, &v->g, &v->x, &v->y, v->columns, from, b);
+    apply_plain(w, &v->g, &v->x, &v->y, v->columns, v->ahead, from, b);
   else if (v->columns)
     apply_columns(w, v, from, b);
   else
@@ -176,6 +181,10 @@ static void apply_span(const fn_backward *w, const fn_view *v, size_t from,
 void fn_view_gradient(const fn_backward *w, const fn_view *v, size_t from,
                       const fn_channel_block *b) {
   const size_t rows = v->g.rows;
+  if (!memchr(b->is_slow + from, true, rows)) {
+    apply_span(w, v, from, b);
+    return;
+  }
   for (size_t i = 0; i < rows;) {
     size_t end = i;
     while (end < rows && !b->is_slow[from + end])

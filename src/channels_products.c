@@ -246,9 +246,12 @@ static double element_of(const fn_backward *w, const fn_view *v, size_t r,
   return fn_get(w->dtype, fn_gather_runs(w->dtype, &one, false, &room).x, 0);
 }
 
+/* The two conditions are not one, so that there is no branch: nobody could foresee it.
+ */
 static double middle_of(double a, double b, double c) {
-  const double low = a < b ? a : b, high = a < b ? b : a;
-  return c < low ? low : c > high ? high : c;
+  const double low = a < b ? a : b, high = a > b ? a : b;
+  const double least = c < high ? c : high;
+  return least < low ? low : least;
 }
 
 double fn_view_middle(const fn_backward *w, const fn_view *v, size_t r) {
@@ -257,12 +260,52 @@ double fn_view_middle(const fn_backward *w, const fn_view *v, size_t r) {
                    element_of(w, v, r, sample_of(v, 2)));
 }
 
+#define MIDDLES(T)                                                                     \
+  static void middles_##T(const T *g, ptrdiff_t apart, size_t n, const ptrdiff_t *at,  \
+                          T *to) {                                                     \
+    for (; n > 0; n--, g += apart)                                                     \
+      *to++ = (T)middle_of(g[at[0]], g[at[1]], g[at[2]]);                              \
+  }
+MIDDLES(float)
+MIDDLES(double)
+#undef MIDDLES
+
+static void middles(fastnorm_dtype dtype, const void *g, ptrdiff_t apart, size_t n,
+                    const ptrdiff_t *at, void *to) {
+  if (dtype == FASTNORM_FLOAT32)
+    middles_float(g, apart, n, at, to);
+  else
+    middles_double(g, apart, n, at, to);
+}
+
+/* The three elements of up to FN_GROUP rows from r on, gathered at once. */
+static const void *gathered(const fn_backward *w, const fn_view *v, size_t r, size_t n,
+                            const ptrdiff_t *at, double *room) {
+  const size_t element = v->g.source->element;
+  _Alignas(64) char raw[3 * FN_GROUP * sizeof(double)];
+  for (size_t i = 0; i < 3 * n; i++) {
+    const ptrdiff_t from = (ptrdiff_t)(r + i / 3) * v->g.row_stride + at[i % 3];
+    memcpy(raw + i * element, (const char *)v->g.x + from * (ptrdiff_t)element,
+           element);
+  }
+  const fn_runs all = {
+      .x = raw, .rows = 1, .segs = 1, .len = 3 * n, .source = v->g.source};
+  return fn_gather_runs(w->dtype, &all, false, room).x;
+}
+
 void fn_view_shift(const fn_backward *w, const fn_view *v, fn_channel_block *b) {
-  const ptrdiff_t i = sample_of(v, 0), j = sample_of(v, 1), k = sample_of(v, 2);
+  const ptrdiff_t at[3] = {sample_of(v, 0), sample_of(v, 1), sample_of(v, 2)};
+  const ptrdiff_t packed[3] = {0, 1, 2};
+  const size_t rows = v->g.rows;
   if (w->statistics != FN_OF_X)
     memset(&b->shift, 0, sizeof(b->shift));
-  for (size_t r = 0; w->statistics == FN_OF_X && r < v->g.rows; r++)
-    fn_set(w->dtype, &b->shift, r,
-           middle_of(element_of(w, v, r, i), element_of(w, v, r, j),
-                     element_of(w, v, r, k)));
+  else if (!v->g.source)
+    middles(w->dtype, v->g.x, v->g.row_stride, rows, at, &b->shift);
+  else
+    for (size_t r = 0; r < rows; r += FN_GROUP) {
+      const size_t n = rows - r < FN_GROUP ? rows - r : FN_GROUP;
+      _Alignas(64) double room[3 * FN_GROUP];
+      middles(w->dtype, gathered(w, v, r, n, at, room), 3, n, packed,
+              fn_element(w->dtype, &b->shift, (ptrdiff_t)r));
+    }
 }

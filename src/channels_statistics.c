@@ -16,18 +16,36 @@ static double inverse_root(double t) {
   return t <= 0.0 && t >= 0.0 ? 0.0 : 1.0 / sqrt(t);
 }
 
+/* to[i] = from[i / per], i < n */
+static void spread(fastnorm_dtype dtype, const void *from, size_t per, size_t n,
+                   void *to) {
+  const float *f32 = from;
+  const double *f64 = from;
+  size_t left = per;
+  for (size_t i = 0; i < n; i++) {
+    if (dtype == FASTNORM_FLOAT32)
+      ((float *)to)[i] = *f32;
+    else
+      ((double *)to)[i] = *f64;
+    if (--left == 0)
+      f32++, f64++, left = per;
+  }
+}
+
 static void read_given(const fn_backward *w, const fn_view *v, fn_channel_block *b) {
-  for (size_t i = 0; i < v->g.rows; i++) {
-    const size_t at = v->statistic + i / w->per;
-    b->is_slow[i] = false;
-    fn_set(w->dtype, &b->hi, i, w->mean ? fn_get(w->dtype, w->mean, at) : 0.0);
-    if (w->norm) {
-      const double norm = fn_get(w->dtype, w->norm, at);
-      b->rstd[i] = norm > 0.0 || norm < 0.0 || norm != norm ? 1.0 / norm : 0.0;
-      b->is_slow[i] = !(norm <= 1.7976931348623157e308); /* rounded to Inf */
-    } else {
-      b->rstd[i] = fn_get(w->dtype, w->rstd, at);
-    }
+  const ptrdiff_t first = (ptrdiff_t)v->statistic;
+  const size_t n = v->g.rows;
+  if (w->mean)
+    spread(w->dtype, fn_element(w->dtype, w->mean, first), w->per, n, &b->hi);
+  else
+    memset(&b->hi, 0, n * fn_dtype_size(w->dtype));
+  memset(b->is_slow, 0, n);
+  if (w->rstd)
+    spread(w->dtype, fn_element(w->dtype, w->rstd, first), w->per, n, &b->scale);
+  for (size_t i = 0; w->norm && i < n; i++) {
+    const double norm = fn_get(w->dtype, w->norm, v->statistic + i / w->per);
+    b->rstd[i] = norm > 0.0 || norm < 0.0 || norm != norm ? 1.0 / norm : 0.0;
+    b->is_slow[i] = !(norm <= 1.7976931348623157e308); /* rounded to Inf */
   }
 }
 

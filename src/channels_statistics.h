@@ -5,8 +5,8 @@
 
 #include "channels_backward.h"
 
-/* b->hi, b->rstd and b->is_slow of a block of whole groups. With `shared`, by all
- * threads where there is scratch. */
+/* b->hi, b->is_slow and b->rstd (b->scale instead, where the caller gives it) of a
+ * block of whole groups. With `shared`, by all threads where there is scratch. */
 void fn_block_statistics(const fn_backward *w, const fn_view *v, bool shared,
                          fn_channel_block *b);
 

@@ -14,7 +14,7 @@
 #include "dispatch.h"
 #include "threads.h"
 
-#define PIECE_BYTES 131072
+#define PIECE_BYTES 262144
 #define GROUP_BYTES 131072
 #define LONG_BYTES  1048576 /* a channel that no core's own cache keeps */
 
@@ -247,24 +247,38 @@ static void sample_task(void *context, size_t index) {
   fn_view_backward(w, &v, &to);
 }
 
-/* Sums over samples of the gradients of some channels' weights and biases. */
+/* Sums over samples of the gradients of some channels' weights and biases: those of a
+ * few samples are added plainly, and then to what is compensated. */
+#define CHAIN 8
 typedef struct wide_sum {
+  double few;
   fn_sum value, huge;
 } wide_sum;
 typedef struct sample_sums {
   wide_sum weight[FN_COLUMNS], bias[FN_COLUMNS];
 } sample_sums;
 
-static void add_part(wide_sum *s, const fn_part *p) {
-  fn_sum_add(&s->value, p->value);
-  fn_sum_add(&s->huge, p->huge);
+static void begin_sums(size_t n, sample_sums *s) {
+  memset(s->weight, 0, n * sizeof(wide_sum));
+  memset(s->bias, 0, n * sizeof(wide_sum));
 }
 
-static void add_sample(const fn_part *weight, const fn_part *bias, size_t n,
-                       sample_sums *s) {
+static void add_part(wide_sum *s, const fn_part *x, bool ends) {
+  s->few += x->value;
+  if (x->huge < 0.0 || x->huge > 0.0 || x->huge != x->huge)
+    fn_sum_add(&s->huge, x->huge);
+  if (ends) {
+    fn_sum_add(&s->value, s->few);
+    s->few = 0.0;
+  }
+}
+
+static void add_sample(const fn_backward *w, size_t sample, const fn_part *weight,
+                       const fn_part *bias, size_t n, sample_sums *s) {
+  const bool ends = sample % CHAIN == CHAIN - 1 || sample + 1 == w->batch;
   for (size_t i = 0; i < n; i++) {
-    add_part(&s->weight[i], &weight[i]);
-    add_part(&s->bias[i], &bias[i]);
+    add_part(&s->weight[i], &weight[i], ends);
+    add_part(&s->bias[i], &bias[i], ends);
   }
 }
 
@@ -286,11 +300,11 @@ static void add_from_scratch(const fn_backward *w) {
   for (size_t c = 0; c < w->channels; c += FN_COLUMNS) {
     const size_t left = w->channels - c, n = left < FN_COLUMNS ? left : FN_COLUMNS;
     sample_sums s;
-    memset(&s, 0, sizeof(s));
+    begin_sums(n, &s);
     for (size_t sample = 0; sample < w->batch; sample++) {
       const fn_part *weight =
           (const fn_part *)w->scratch + 2 * sample * w->channels + c;
-      add_sample(weight, weight + w->channels, n, &s);
+      add_sample(w, sample, weight, weight + w->channels, n, &s);
     }
     store_sums(w, c, n, &s);
   }
@@ -307,13 +321,13 @@ static void channels_task(void *context, size_t piece) {
     const fn_channel_gradients to = {
         .from = c, .to = c + some, .weight = weight, .bias = bias};
     sample_sums s;
-    memset(&s, 0, sizeof(s));
+    begin_sums(some, &s);
     for (size_t sample = 0; sample < w->batch; sample++) {
       fn_view v = sample_view(w, sample, piece);
       if (n > most)
         v.y.y = NULL;
       fn_view_backward(w, &v, &to);
-      add_sample(weight, bias, some, &s);
+      add_sample(w, sample, weight, bias, some, &s);
     }
     store_sums(w, sample_view(w, 0, piece).first + c, some, &s);
   }

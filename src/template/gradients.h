@@ -87,6 +87,10 @@ FN_WORD void FN_KERNEL(gradient_of_segment)(const T *g, const T *x, const T *wei
     (g + i, x + i, weighted ? V(load)(weight + i) : one, y + i, FN_VEC, f, a, b, c,
      centered, weighted, stream);
   }
+  if (ahead_g && i < len) {
+    FN_PREFETCH_VEC(ahead_g + i);
+    FN_PREFETCH_VEC(ahead_x + i);
+  }
   if (i < len)
     FN_KERNEL(gradient_piece)
   (g + i, x + i, weighted ? V(load_partial_or)(weight + i, len - i, one) : one, y + i,
