@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The examples of the README and of examples/ run as they stand, and say what they
-should: those in examples/ end with it, after a line `# Prints:`.
+"""The examples of README, docs/jit.md and examples/ run as they stand, and say what
+they should: those in examples/ end with it, after a line `# Prints:`.
 """
 
 from __future__ import annotations
@@ -31,6 +31,14 @@ def test_the_python_examples(tmp_path: Path) -> None:
         [sys.executable, file], capture_output=True, text=True, check=True, cwd=tmp_path
     )
     assert done.stdout == "True (2, 64, 32, 24) (64,)\nTrue (3, 224, 224)\n"
+
+
+def test_what_the_page_on_numba_shows_is_so() -> None:
+    pytest.importorskip("numba")
+    page = (ROOT / "docs" / "jit.md").read_text(encoding="utf-8")
+    shown = "".join(re.findall(r"```python\n(.*?)```", page, re.S))
+    assert shown.count("assert") == 4
+    exec(compile(shown, "docs/jit.md", "exec"), {})
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from .engine import Engine
 from .engine_albucore import ALBUCORE
 from .engine_fastnorm import FASTNORM
+from .engine_numba import NUMBA
 from .engine_numpy import COPYTO, NUMPY
 from .engine_onnxruntime import ONNXRUNTIME
 from .engine_opencv import OPENCV
@@ -24,6 +25,7 @@ ENGINES: tuple[Engine, ...] = (
     SKLEARN,
     OPENCV,
     ALBUCORE,
+    NUMBA,
 )
 
 ENGINE_NAMES = tuple(engine.name for engine in ENGINES)

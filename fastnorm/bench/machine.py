@@ -20,6 +20,7 @@ _PACKAGES = (
     "opencv-python",
     "opencv-python-headless",
     "albucore",
+    "numba",
 )
 
 

@@ -8,16 +8,16 @@ before anything is written.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import _channels, _rows, _tables
-from ._compile import kernel
 from ._hooks import NO_HOOKS
 from ._memory import LIKE
-from ._threads import threads
+from ._threads import BYTES_PER_THREAD, run
 
 STREAM_BYTES = 12582912  # outputs that no cache keeps
 PIECES = 64
@@ -25,13 +25,20 @@ NO_EXTRAS = (None, None)
 DTYPES = {1: "float32", 2: "float64", 3: "float16", 4: "bfloat16"}
 
 
-def _refuse(norm: str, dtypes: tuple[int, ...], more: dict[str, Any]) -> None:
+@functools.lru_cache(maxsize=64)
+def _likes(norm: str, dtypes: tuple[int, ...]) -> tuple[Any, int, int]:
+    """What tells kernels the types of arrays; bytes of the first and second."""
     for dtype in dtypes:
         if dtype not in LIKE:
             raise NotImplementedError(
                 f"{norm}: the Numba backend takes {', '.join(DTYPES.values())}, not "
                 "8-bit data (fastnorm's own function does)"
             )
+    likes: tuple[Any, ...] = tuple(LIKE[dtype] for dtype in dtypes)
+    return likes, likes[0].nbytes, likes[1 % len(likes)].nbytes
+
+
+def _refuse(norm: str, more: dict[str, Any]) -> None:
     if more:
         raise NotImplementedError(
             f"{norm}: the Numba backend has no {', '.join(sorted(more))} (fastnorm's "
@@ -71,33 +78,43 @@ class Backend:
                 num_threads, more,
             )  # fmt: skip
             return
-        one = 1.0 if more.pop("mode", 0) == ONE_PLUS_WEIGHT else 0.0
+        likes, size_x, size_y = _likes(norm, dtypes)
+        centered = norm == "layer_norm"
+        one = 0.0
+        if more or norm == "l2_norm":
+            one = self._row_options(norm, dtypes, more)
+        if eps == 0.0:
+            eps = 1e-5 if centered else EPSILON[_working(dtypes[0])]
+        call = (weight, bias, mean, rstd, cols, eps if eps > 0.0 else 0.0, one)
+        arrays = (x, y, rows, x_stride, y_stride)
+        size = rows * cols * inner * (size_x + size_y)
+        if inner > 1:
+            extras = self._extras_of((rows, cols, inner))
+            run(_tables.inner, self.hooks, num_threads, size, call, arrays, inner,
+                likes, centered, *extras)  # fmt: skip
+            return
+        bytes_of_row = cols * size_y
+        streams = (
+            x != y and rows * bytes_of_row >= STREAM_BYTES and bytes_of_row >= 2048
+            and self.hooks[0] is None
+        )  # fmt: skip
+        blocks = min(rows, 32) if size >= 2 * BYTES_PER_THREAD else 1
+        extras = self._extras_of((rows, 1, cols))
+        run(_rows.rows, self.hooks, num_threads, size, call, arrays, likes, centered,
+            streams, blocks, *extras)  # fmt: skip
+
+    def _row_options(
+        self, norm: str, dtypes: tuple[int, ...], more: dict[str, Any]
+    ) -> float:
+        """What is added to the weights."""
+        mode = more.pop("mode", PLAIN_WEIGHT)
+        rounds = mode not in (PLAIN_WEIGHT, ONE_PLUS_WEIGHT)
+        if rounds and dtypes[0] != _working(dtypes[0]):
+            more["mode='cast_before_weight' of 16-bit data"] = True
         if norm == "l2_norm":
             more["l2_norm"] = True
-        _refuse(norm, dtypes, more)
-        likes: tuple[Any, ...] = tuple(LIKE[dtype] for dtype in dtypes)
-        centered = norm == "layer_norm"
-        kind = likes[0].dtype if likes[0].dtype.kind == "f" else np.dtype(np.float32)
-        default = 1e-5 if centered else float(np.finfo(kind).eps)
-        call = (weight, bias, mean, rstd, cols, _eps(eps, default), one)
-        arrays = (x, y, rows, x_stride, y_stride)
-        size = rows * cols * inner * (likes[0].nbytes + likes[1].nbytes)
-        with threads(num_threads, size) as count:
-            if inner > 1:
-                run = kernel(_tables.inner, self.hooks, count > 1)
-                extras = self._extras_of((rows, cols, inner))
-                run(call, arrays, inner, likes, centered, *extras)
-                return
-            streams = (
-                x != y
-                and rows * cols * likes[1].nbytes >= STREAM_BYTES
-                and cols * likes[1].nbytes >= 2048
-                and self.hooks[0] is None
-            )
-            run = kernel(_rows.rows, self.hooks, count > 1)
-            blocks = min(rows, 4 * count) if count > 1 else 1
-            extras = self._extras_of((rows, 1, cols))
-            run(call, arrays, likes, centered, streams, blocks, *extras)
+        _refuse(norm, more)
+        return 1.0 if mode == ONE_PLUS_WEIGHT else 0.0
 
     def channels(
         self, norm: str, dtypes: tuple[int, int, int], arrays: tuple[int, ...],
@@ -125,17 +142,17 @@ class Backend:
             return
         x, y, weight, bias, running_mean, running_var, mean, rstd = arrays
         stored = more.pop("stored", None)
-        _refuse(norm, dtypes, more)
-        likes: tuple[Any, ...] = tuple(LIKE[dtype] for dtype in dtypes)
+        _refuse(norm, more)
+        likes, size_x, size_y = _likes(norm, dtypes)
         batch, channels, spatial, groups, last = extents
         momentum, tracked, eps = numbers
         used = stored or (running_mean, running_var)
         places = (x, y, weight, bias, mean, rstd, *used)
         shape = (batch, channels, spatial, groups)
         count = batch * channels * spatial
-        size = count * (likes[0].nbytes + likes[1].nbytes)
+        size = count * (size_x + size_y)
         eps = _eps(eps, 1e-5)
-        streams = x != y and count * likes[1].nbytes >= STREAM_BYTES
+        streams = x != y and count * size_y >= STREAM_BYTES
         if norm == "batch_norm":
             options = (training, eps, streams)
             found = self._batch(places, shape, strides, options, likes, size,
@@ -148,9 +165,8 @@ class Backend:
             lines = (batch, spatial, channels) if last else shape[:3]
             extras = self._extras_of(lines, last)
             make = (_tables if last else _channels).samples
-            with threads(num_threads, size) as many:
-                run = kernel(make, self.hooks, many > 1)
-                run(places, shape, strides, choices, likes, found, *extras)
+            run(make, self.hooks, num_threads, size, places, shape, strides, choices,
+                likes, found, *extras)  # fmt: skip
             if training and running_mean:
                 found = found.reshape(2, batch, groups).mean(1)
             n = spatial
@@ -171,22 +187,23 @@ class Backend:
         found = np.empty((6, channels))
         common = (places, shape, strides, options, likes, found)
         few = channels < FEW_CHANNELS and batch * spatial >= LONG_CHANNEL
-        with threads(num_threads, size) as count:
-            if _is_table(shape, strides):
-                chunks = max(min(PIECES, batch * channels // 32768), 1)
-                run = kernel(_tables.batch, self.hooks, count > 1)
-                run(*common, chunks, *self._extras_of((1, batch, channels), True))
-                return found
+        extras: Any
+        cut: tuple[int, ...] = ()
+        if _is_table(shape, strides):
+            extras = self._extras_of((1, batch, channels), True)
+            chunks = max(min(PIECES, batch * channels // 32768), 1)
+            make, cut = _tables.batch, (chunks,)
+        else:
             extras = self._extras_of(shape[:3])
             if few and (self.hooks[0] is None or not options[0]):
-                run = kernel(_channels.pieces, self.hooks, count > 1)
                 units = batch * -(-spatial // _channels.SPAN)
-                run(*common, min(PIECES, units), *extras)
+                make, cut = _channels.pieces, (min(PIECES, units),)
             elif options[0]:
-                kernel(_channels.batch, self.hooks, count > 1)(*common, *extras)
+                make = _channels.batch
             else:
-                run = kernel(_channels.inference, self.hooks, count > 1)
-                run(*common, 4 * count if count > 1 else 1, *extras)
+                blocks = min(batch * channels, 32)
+                make, cut = _channels.inference, (blocks,)
+        run(make, self.hooks, num_threads, size, *common, *cut, *extras)
         return found
 
     def _after_prologue(
@@ -201,9 +218,8 @@ class Backend:
         likes: tuple[Any, ...] = tuple(LIKE[dtype] for dtype in dtypes)
         made = np.empty(lines, DTYPES[_working(dtypes[0])])
         before, _ = self._extras_of(lines, last)
-        with threads(num_threads, 2 * made.nbytes) as count:
-            run = kernel(_tables.prepared, (self.hooks[0], None), count > 1)
-            run(x, made.ctypes.data, lines, steps, likes, before)
+        run(_tables.prepared, (self.hooks[0], None), num_threads, 2 * made.nbytes, x,
+            made.ctypes.data, lines, steps, likes, before)  # fmt: skip
         after = self.extras and (lambda *which: (None, self.extras(*which)[1]))
         return made, Backend((None, self.hooks[1]), after)
 
@@ -212,10 +228,10 @@ class Backend:
         strides: tuple[int, int], num_threads: int, more: dict[str, Any],
     ) -> None:  # fmt: skip
         """Mean and sum of squared deviations of channels."""
-        _refuse("moments", (dtype,), more)
-        like: Any = LIKE[dtype]
+        _refuse("moments", more)
+        (like,), size, _ = _likes("moments", (dtype,))
         batch, channels, spatial = extents
-        size = batch * channels * spatial * like.nbytes
+        size *= batch * channels * spatial
         found = self._batch(
             (x, 0, 0, 0, 0, 0, 0, 0), (*extents, channels), (*strides, 0, 0),
             (True, 0.0, False), (like, like, like), size, num_threads,
@@ -225,7 +241,9 @@ class Backend:
 
 FEW_CHANNELS = 16
 LONG_CHANNEL = 262144
+PLAIN_WEIGHT = 0
 ONE_PLUS_WEIGHT = 2
+EPSILON = {1: 2.0**-23, 2: 2.0**-52}
 
 
 def _working(dtype: int) -> int:

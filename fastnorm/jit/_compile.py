@@ -7,21 +7,39 @@ knows its version and the processor: in ``__pycache__`` beside the source, or wh
 kernels with a user's functions in them are never kept.
 """
 
-import functools
 import os
+import threading
+from typing import Any
 
 from numba import njit
 
 CACHE = os.environ.get("FASTNORM_JIT_CACHE", "1") != "0"
+_making = threading.Lock()
+_made: dict[Any, Any] = {}
 
 
-@functools.lru_cache(maxsize=256)
+def _after_fork():
+    global _making
+    _making = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
 def kernel(make, hooks, shared):
     """The function that `make` makes with these hooks, compiled; it takes no GIL.
 
     Either for the calling thread alone or with its loops over `prange` shared among
-    Numba's threads.
+    Numba's threads. The same one for all callers, though they come at once.
     """
+    found = _made.get((make, hooks, shared))
+    if found is not None:
+        return found
+    with _making:
+        return _made.setdefault((make, hooks, shared), _kernel(make, hooks, shared))
+
+
+def _kernel(make, hooks, shared):
     function = make(*hooks)
     if shared:
         # What is kept on disk is found by this name, whatever the options.

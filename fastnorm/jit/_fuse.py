@@ -61,7 +61,9 @@ class Hook:
                     f"one of {norm}: give it another name"
                 )
         self.compiled = (
-            function if isinstance(function, Dispatcher) else numba.njit(plain)
+            function
+            if isinstance(function, Dispatcher)
+            else numba.njit(plain, error_model="numpy")
         )
 
     def check(self, working: np.dtype[Any], arrays: Mapping[str, Any]) -> None:
@@ -89,6 +91,8 @@ class Hook:
     def _result(self, kinds: tuple[Any, ...]) -> Any:
         context = cpu_target.typing_context
         found = numba.typeof(self.compiled).get_call_type(context, kinds, {})
+        if found is None:
+            raise numba.core.errors.TypingError("none of its signatures takes them")
         return found.return_type
 
 
@@ -298,9 +302,11 @@ def fuse(
     Notes
     -----
     Functions see numbers of the working type: float64 for float64 input, else float32.
-    Without fast-math: NaN and infinities are themselves. Statistics are those of what
-    the prologue gives. Everything is compiled at the first call with new dtypes, which
-    takes seconds.
+    Without fast-math: NaN and infinities are themselves, and what a plain Python
+    function divides by zero becomes one of them. Functions that `numba.njit` compiled
+    do what they were told to; an error that they raise leaves ``out`` half written.
+    Statistics are those of what the prologue gives. Everything is compiled at the first
+    call with new dtypes, which takes seconds.
 
     A function is called once for each element, but the prologue twice in batch norm
     with training and in inference once: it must give the same for the same.

@@ -12,15 +12,17 @@ from __future__ import annotations
 
 import os
 import threading
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 import numba
 
 import fastnorm
 
+from ._compile import kernel
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
 BYTES_PER_THREAD = 262144
 """Work that is worth a thread: starting one of Numba's costs some microseconds."""
@@ -40,28 +42,34 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
-@contextmanager
-def threads(wanted: int, size: int) -> Iterator[int]:
-    """How many threads a call over `size` bytes may use.
+def run(
+    make: Callable[..., Any], hooks: tuple[Any, ...], wanted: int, size: int, *args: Any
+) -> None:
+    """Call the kernel over `size` bytes.
 
-    As many as `wanted`, or as `fastnorm.set_num_threads` says for 0, if the work is
-    worth it, there are as many, and none is in use.
+    With as many threads as `wanted`, or as `fastnorm.set_num_threads` says for 0, if
+    the work is worth it, there are as many, and nobody uses them.
     """
-    count = wanted if wanted > 0 else fastnorm.get_num_threads()
-    count = min(count, size // BYTES_PER_THREAD, numba.config.NUMBA_NUM_THREADS)
-    if count < 2 or _left_behind:
-        yield 1
-        return
+    count = 1
+    if size >= 2 * BYTES_PER_THREAD and wanted != 1:
+        count = wanted if wanted > 0 else fastnorm.get_num_threads()
+        count = min(count, size // BYTES_PER_THREAD, numba.config.NUMBA_NUM_THREADS)
+    if count < 2 or not _shared(kernel(make, hooks, True), count, args):
+        kernel(make, hooks, False)(*args)
+
+
+def _shared(call: Callable[..., None], count: int, args: tuple[Any, ...]) -> bool:
+    """Whether there were threads for the call, which has been made then."""
     lock = _busy
-    if not lock.acquire(blocking=False):
-        yield 1
-        return
+    if _left_behind or not lock.acquire(blocking=False):
+        return False
     try:
         before = numba.get_num_threads()
         numba.set_num_threads(count)
         try:
-            yield count
+            call(*args)
         finally:
             numba.set_num_threads(before)
     finally:
         lock.release()
+    return True
