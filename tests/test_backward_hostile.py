@@ -280,3 +280,18 @@ def test_the_bounds_are_those_of_the_header() -> None:
     assert {str(dtype): bound for dtype, bound in BOUND.items()} == {
         "float32": 8e-7, "float64": 2e-15,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.usefixtures("isa")
+def test_constant_gradients_of_many_16_bit_channels_are_exactly_zero(
+    dtype: str,
+) -> None:
+    # More channels than are gathered at once, each with a gradient of its own.
+    pytest.importorskip("ml_dtypes")  # knows bfloat16 by its name
+    kind = np.dtype(dtype)
+    x = random((2, 96, 7, 7), seed=1).astype(kind)
+    grad = np.empty_like(x)
+    grad[...] = (1 + np.arange(96, dtype=np.float32)).reshape(96, 1, 1)
+    found = fastnorm.group_norm_backward(grad, x, 96)
+    assert not np.any(found.input.astype(np.float32))

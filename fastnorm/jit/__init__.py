@@ -9,6 +9,7 @@ is compiled at import. See docs/jit.md for when to use which.
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -34,13 +35,24 @@ __all__ = [
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-@functools.cache
-def _numba() -> Backend:
+def _module(name: str) -> Any:
     # Numba imports this package for all who use it and have fastnorm (see
     # _overloads.py): the kernels are imported when one is called.
-    from ._backend import Backend
+    try:
+        return importlib.import_module(f"{__name__}.{name}")
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] not in ("numba", "llvmlite"):
+            raise
+        raise ImportError(
+            f"fastnorm.jit needs Numba, pip install 'fastnorm[jit]' ({error})",
+            name=error.name,
+        ) from error
 
-    return Backend()
+
+@functools.cache
+def _numba() -> Backend:
+    backend: Backend = _module("_backend").Backend()
+    return backend
 
 
 def _served(function: _Function) -> _Function:
@@ -75,7 +87,6 @@ moments = _served(fastnorm.moments)
 def __getattr__(name: str) -> object:
     if name != "fuse":
         raise AttributeError(f"module 'fastnorm.jit' has no attribute {name!r}")
-    from ._fuse import fuse
-
-    globals()[name] = fuse
-    return fuse
+    function: object = _module("_fuse").fuse
+    globals()[name] = function
+    return function

@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _channels, _rows, _tables
+from . import _batch, _channels, _rows, _samples, _tables
 from ._hooks import NO_HOOKS
 from ._memory import LIKE
 from ._threads import BYTES_PER_THREAD, run
 
 STREAM_BYTES = 12582912  # outputs that no cache keeps
 PIECES = 64
+CACHE_BYTES = 262144  # what a second-level cache keeps beside other things
 NO_EXTRAS = (None, None)
 DTYPES = {1: "float32", 2: "float64", 3: "float16", 4: "bfloat16"}
 
@@ -164,7 +165,7 @@ class Backend:
             choices = (training, eps, by_channel, streams)
             lines = (batch, spatial, channels) if last else shape[:3]
             extras = self._extras_of(lines, last)
-            make = (_tables if last else _channels).samples
+            make = (_tables if last else _samples).samples
             run(make, self.hooks, num_threads, size, places, shape, strides, choices,
                 likes, found, *extras)  # fmt: skip
             if training and running_mean:
@@ -196,13 +197,14 @@ class Backend:
         else:
             extras = self._extras_of(shape[:3])
             if few and (self.hooks[0] is None or not options[0]):
-                units = batch * -(-spatial // _channels.SPAN)
-                make, cut = _channels.pieces, (min(PIECES, units),)
+                units = batch * -(-spatial // _batch.SPAN)
+                make, cut = _batch.pieces, (min(PIECES, units),)
             elif options[0]:
-                make = _channels.batch
+                fit = CACHE_BYTES // (batch * spatial * likes[0].nbytes)
+                make, cut = _batch.batch, (max(min(fit, 64), 1),)
             else:
                 blocks = min(batch * channels, 32)
-                make, cut = _channels.inference, (blocks,)
+                make, cut = _batch.inference, (blocks,)
         run(make, self.hooks, num_threads, size, *common, *cut, *extras)
         return found
 

@@ -33,6 +33,7 @@ from ._statistics import (
     reciprocal_root,
     slow_moments,
     split_mean,
+    whole,
 )
 
 FLUSH = 64
@@ -68,19 +69,31 @@ def _add_one(p, cols, like, shift, s, q):
         store_own(q, c, load_own(q, c, kind) + d * d)
 
 
+@njit(error_model="numpy", forceinline=True)
+def add_to(sums, k, c, value):
+    """Adds to sums[k, c], of which sums[k + 2, c] is what was lost by rounding."""
+    total = sums[k, c]
+    new = total + value
+    if abs(total) >= abs(value):
+        sums[k + 2, c] += (total - new) + value
+    else:
+        sums[k + 2, c] += (value - new) + total
+    sums[k, c] = new
+
+
 @njit(error_model="numpy")
 def _flush(s, q, cols, like, sums):
     kind = working(0, like)
     for c in range(cols):
-        sums[0, c] += np.float64(load_own(s, c, kind))
-        sums[1, c] += np.float64(load_own(q, c, kind))
+        add_to(sums, 0, c, np.float64(load_own(s, c, kind)))
+        add_to(sums, 1, c, np.float64(load_own(q, c, kind)))
         store_own(s, c, kind)
         store_own(q, c, kind)
 
 
 @njit(error_model="numpy")
 def add_table(p, rows, step, cols, like, shift, sums):
-    """Adds sums of d and d^2 of each column to sums[0] and sums[1]."""
+    """Adds sums of d and d^2 of each column to sums: see add_to()."""
     room = np.zeros((2, cols), np.float64)
     pitch = step * size_of(like)
     s, q = room[0].ctypes.data, room[1].ctypes.data
@@ -114,20 +127,24 @@ def column_sums(p, rows, step, cols, like, shift):
     for k in range(fold):
         for c in range(cols):
             store(place, k * cols + c, working(shift[c], like))
-    sums = np.zeros((2, fold * cols), np.float64)
-    whole = rows // fold
-    add_table(p, whole, fold * step, fold * cols, like, place, sums)
-    left = rows - whole * fold
-    rest = np.zeros((2, cols), np.float64)
+    sums = np.zeros((4, fold * cols), np.float64)
+    full = rows // fold
+    add_table(p, full, fold * step, fold * cols, like, place, sums)
+    left = rows - full * fold
+    rest = np.zeros((4, cols), np.float64)
     add_table(
-        p + whole * fold * step * size_of(like), left, step, cols, like, place, rest
+        p + full * fold * step * size_of(like), left, step, cols, like, place, rest
     )
     keep(wide)
     for k in range(fold):
         for c in range(cols):
-            rest[0, c] += sums[0, k * cols + c]
-            rest[1, c] += sums[1, k * cols + c]
-    return rest
+            for i in range(2):
+                add_to(rest, i, c, sums[i, k * cols + c])
+                rest[i + 2, c] += sums[i + 2, k * cols + c]
+    for c in range(cols):
+        rest[0, c] = whole(rest[0, c], rest[2, c])
+        rest[1, c] = whole(rest[1, c], rest[3, c])
+    return rest[:2]
 
 
 @njit(error_model="numpy")
@@ -314,10 +331,10 @@ def apply_table(
     room = stage.ctypes.data if packed else 0
     if hooks[1] is None and hooks[2] is None and fold > 1 and y_step == cols:
         wide = _repeated(by, cols, fold, working(0, likes[0]))
-        whole = rows // fold
-        _apply_rows(x, y, whole, fold * cols, fold * cols, fold * cols, wide, likes,
+        full = rows // fold
+        _apply_rows(x, y, full, fold * cols, fold * cols, fold * cols, wide, likes,
                     hooks, extras, at, room)  # fmt: skip
-        done = whole * fold
+        done = full * fold
         x += done * cols * size_of(likes[0])
         y += done * cols * size_of(likes[1])
         rows -= done

@@ -7,8 +7,11 @@ knows its version and the processor: in ``__pycache__`` beside the source, or wh
 kernels with a user's functions in them are never kept.
 """
 
+import functools
 import os
 import threading
+import zlib
+from pathlib import Path
 from typing import Any
 
 from numba import njit
@@ -39,11 +42,20 @@ def kernel(make, hooks, shared):
         return _made.setdefault((make, hooks, shared), _kernel(make, hooks, shared))
 
 
+@functools.cache
+def _code():
+    """A word for the source of all that a kernel may be made of."""
+    found = 0
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        found = zlib.crc32(path.read_bytes(), found)
+    return f"{found:08x}"
+
+
 def _kernel(make, hooks, shared):
     function = make(*hooks)
-    if shared:
-        # What is kept on disk is found by this name, whatever the options.
-        function.__qualname__ += "_shared"
+    # What is kept on disk is found by this name and the time of this one source file,
+    # whatever the options are and the code that is called.
+    function.__qualname__ += f"_shared_{_code()}" if shared else f"_{_code()}"
     return njit(
         function,
         nogil=True,

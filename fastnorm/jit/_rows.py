@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit, prange
 
 from ._apply import STAGE, apply_centered, apply_scaled, apply_slow, past, prepare
-from ._hooks import line_of
+from ._hooks import line_of, moved_line
 from ._memory import fence, keep, size_of, store, stream, working
 from ._statistics import (
     find_mean_square,
@@ -62,11 +62,12 @@ def _finish(x, y, call, by, centered, likes, hooks, line, stage, ahead):
     for i in range(0, cols, STAGE):
         n = min(STAGE, cols - i)
         here = (past(w, i, likes[2]), past(b, i, likes[2]))
+        part = (moved_line(line[0], i), moved_line(line[1], i))
         if centered:
-            apply_centered(x + i * size_x, stage, n, by, here, likes, later, line)
+            apply_centered(x + i * size_x, stage, n, by, here, likes, later, part)
         else:
             pair = (by[1], by[2])
-            apply_scaled(x + i * size_x, stage, n, pair, here, likes, later, line)
+            apply_scaled(x + i * size_x, stage, n, pair, here, likes, later, part)
         stream(y + i * size_y, stage, n * size_y, ahead + i * size_x)
 
 

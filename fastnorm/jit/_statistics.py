@@ -71,6 +71,13 @@ def two_sum(total, rest, value):
     return new, rest + ((value - new) + total)
 
 
+@njit(error_model="numpy", forceinline=True)
+def whole(total, rest):
+    """The value of such a pair; where it is infinite the rest is none."""
+    both = total + rest
+    return both if both == both else total
+
+
 @njit(error_model="numpy")
 def shift_of(p, segs, step, length, size, like):
     """The mean of eight elements from all over a run."""
@@ -100,7 +107,7 @@ def run_sums(p, segs, step, length, size, like, shift):
             a, b = _sums(base + i * size, min(BLOCK, length - i), like, shift)
             s, r = two_sum(s, r, a)
             q, t = two_sum(q, t, b)
-    return s + r, q + t
+    return whole(s, r), whole(q, t)
 
 
 @njit(error_model="numpy")
@@ -171,7 +178,7 @@ def find_mean_square(p, segs, step, length, size, like, eps):
         for i in range(0, length, BLOCK):
             b = _squares(base + i * size, min(BLOCK, length - i), like)
             q, t = two_sum(q, t, b)
-    mean = (q + t) / (np.float64(segs) * np.float64(length))
+    mean = whole(q, t) / (np.float64(segs) * np.float64(length))
     return mean, not is_lost(mean, eps, like)
 
 
@@ -203,7 +210,7 @@ def _scaled(
             s, r = two_sum(s, r, a)
             q, t = two_sum(q, t, b)
     n = np.float64(segs) * np.float64(length)
-    return (s + r) / n, (q + t) / n
+    return whole(s, r) / n, whole(q, t) / n
 
 
 @njit(error_model="numpy")

@@ -13,13 +13,13 @@ from ._apply import prepare
 from ._channels import (
     factors,
     given,
-    group_statistics,
     parameter,
     report_all,
     set_factors,
     set_found_factors,
 )
 from ._columns import (
+    add_to,
     apply_kept,
     apply_line,
     apply_line_in_place,
@@ -37,7 +37,8 @@ from ._columns import (
 from ._hooks import line_of, moved_line
 from ._memory import load, size_of, widen, working
 from ._rows import report
-from ._statistics import reciprocal_root, slow_moments, split_mean
+from ._samples import group_statistics
+from ._statistics import reciprocal_root, slow_moments, split_mean, two_sum, whole
 
 
 @njit(error_model="numpy")
@@ -177,11 +178,14 @@ def sums_to(parts, i, sums):
 @njit(error_model="numpy")
 def add_parts(parts, sums):
     """The sums of all chunks, in their order."""
-    sums[:] = 0.0
+    both = np.zeros((4, sums.shape[1]), np.float64)
     for i in range(parts.shape[0]):
         for k in range(2):
             for c in range(sums.shape[1]):
-                sums[k, c] += parts[i, k, c]
+                add_to(both, k, c, parts[i, k, c])
+    for k in range(2):
+        for c in range(sums.shape[1]):
+            sums[k, c] = whole(both[k, c], both[k + 2, c])
 
 
 # ---- group and instance norm, channels last ----
@@ -195,10 +199,11 @@ def _join(found, first, per, like):
     for c in range(first, first + per):
         total += (found[0, c] - base) + found[1, c]
     m = total / per
-    var = 0.0
+    var = rest = 0.0
     for c in range(first, first + per):
         apart = ((found[0, c] - base) + found[1, c]) - m
-        var += found[2, c] + apart * apart
+        var, rest = two_sum(var, rest, found[2, c] + apart * apart)
+    var = whole(var, rest)
     hi, lo = split_mean(working(base, like), m, like)
     return np.float64(hi), np.float64(lo), base + m, var / per
 

@@ -1,0 +1,350 @@
+# SPDX-License-Identifier: MIT
+"""_batch.py - batch norm of channels whose positions are adjacent.
+
+A channel is one run of segments. Few and long channels are cut into pieces that threads
+share: the cuts depend on the shape alone, and what they find is added in their order.
+Without y there are statistics alone. Arguments are those of _channels.py.
+"""
+
+import math
+
+import numpy as np
+from numba import njit, prange
+
+from ._apply import STAGE, past
+from ._channels import (
+    apply_one,
+    apply_run,
+    find_run,
+    given,
+    parameter,
+    prepared,
+    report_all,
+    set_factors,
+    set_found_factors,
+    stated,
+)
+from ._columns import finish_columns
+from ._hooks import line_of, moved_line
+from ._memory import fence, keep, load_own, size_of, working
+from ._rows import report
+from ._statistics import (
+    is_lost,
+    reciprocal_root,
+    run_sums,
+    shift_of,
+    split_mean,
+    two_sum,
+    whole,
+)
+
+SPAN = 32768
+"""Elements that are not cut."""
+
+
+@njit(error_model="numpy")
+def _channel(c, arrays, shape, strides, options, likes, hooks, extras, found):
+    batch, _, spatial, _ = shape
+    eps = options[1]
+    like, size = likes[0], size_of(likes[0])
+    x = arrays[0] + c * strides[1] * size
+    step = strides[0]
+    room = np.empty(batch * spatial if hooks[1] is not None else 0, np.float64)
+    if hooks[1] is None:
+        place, mean, var, root = find_run(x, batch, step, spatial, like, eps)
+        if arrays[1] != 0:
+            apply_channel(x, step, c, place, root, arrays, shape, strides, likes, hooks,
+                          extras)  # fmt: skip
+    else:
+        p = room.ctypes.data
+        prepared(x, batch, step, spatial, p, likes, hooks, extras, (0, c), False)
+        zero = working(0, like)
+        place, mean, var, root = find_run(p, batch, spatial, spatial, zero, eps)
+        made = (zero, likes[1], likes[2])
+        later = (None, None, hooks[2])
+        apply_channel(p, spatial, c, place, root, arrays, shape, strides, made, later,
+                      extras)  # fmt: skip
+    keep(room)
+    report(arrays[4], c, mean, like)
+    report(arrays[5], c, stated(root, place[0]), like)
+    found[0, c], found[1, c] = mean, var
+
+
+@njit(error_model="numpy")
+def apply_channel(
+    x, step, c, place, root, arrays, shape, strides, likes, hooks, extras
+):
+    """All samples of a channel, which at x are a step apart."""
+    for n in range(shape[0]):
+        here = x + n * step * size_of(likes[0])
+        to = arrays[1] + (n * strides[2] + c * strides[3]) * size_of(likes[1])
+        line = (line_of(extras[0], n, c), line_of(extras[1], n, c))
+        apply_run(here, to, shape[2], place, root, c, arrays, likes, hooks, line, 0)
+
+
+@njit(error_model="numpy")
+def _sums_of_run(p, segs, step, length, like):
+    """The shift of a run and its sums about it, as find_moments() has them."""
+    size = size_of(like)
+    of_n = 1.0 / (np.float64(segs) * np.float64(length))
+    shift = shift_of(p, segs, step, length, size, like)
+    s, q = run_sums(p, segs, step, length, size, like, shift)
+    for _ in range(2):
+        m = s * of_n
+        if not m * m > q * of_n - m * m:
+            break
+        again = split_mean(shift, m, like)[0]
+        if again == shift or not math.isfinite(again):
+            break
+        shift = again
+        s, q = run_sums(p, segs, step, length, size, like, shift)
+    return np.float64(shift), s, q
+
+
+@njit(error_model="numpy")
+def _channels(first, n, arrays, shape, strides, options, likes, hooks, extras, found):
+    """Channels [first, first + n): what follows from their sums is made of vectors."""
+    batch, _, spatial, _ = shape
+    like, size = likes[0], size_of(likes[0])
+    shift, sums = np.empty(n, np.float64), np.empty((2, n), np.float64)
+    columns, here = np.empty((5, n), np.float64), np.empty((4, n), np.float64)
+    by = np.empty((3, n), np.float64)
+    for k in range(n):
+        p = arrays[0] + (first + k) * strides[1] * size
+        shift[k], sums[0, k], sums[1, k] = _sums_of_run(
+            p, batch, strides[0], spatial, like
+        )
+    count = np.float64(batch) * np.float64(spatial)
+    finish_columns(shift, sums, count, like, options[1], columns)
+    kind = working(0, like)
+    own = (
+        arrays[0], arrays[1], past(arrays[2], first, likes[2]),
+        past(arrays[3], first, likes[2]), past(arrays[4], first, kind),
+        past(arrays[5], first, kind), 0, 0,
+    )  # fmt: skip
+    bad = set_found_factors(own, n, options[1], likes, by, columns, here)
+    report_all(own, n, here, like)
+    at = by[0].ctypes.data, by[1].ctypes.data, by[2].ctypes.data
+    for k in range(n):
+        c = first + k
+        if bad > 0 and here[3, k] != 0.0:
+            _channel(c, arrays, shape, strides, options, likes, hooks, extras, found)
+            continue
+        found[0, c], found[1, c] = here[0, k], here[1, k]
+        values = (
+            load_own(at[0], k, kind),
+            load_own(at[1], k, kind),
+            load_own(at[2], k, kind),
+        )
+        for i in range(batch if arrays[1] != 0 else 0):
+            x = arrays[0] + (i * strides[0] + c * strides[1]) * size
+            y = arrays[1] + (i * strides[2] + c * strides[3]) * size_of(likes[1])
+            line = (line_of(extras[0], i, c), line_of(extras[1], i, c))
+            apply_one(x, y, spatial, values, likes, hooks, line, 0)
+
+
+def batch(prologue, epilogue):
+    """The kernel of batch norm in training, channel by channel, with these hooks."""
+
+    def batch_kernel(
+        arrays, shape, strides, options, likes, found, some, before, after
+    ):
+        """The second read of `some` channels comes from a cache."""
+        for block in prange((shape[1] + some - 1) // some):
+            hooks, extras = (None, prologue, epilogue), (before, after)
+            first = block * some
+            end = min(first + some, shape[1])
+            if prologue is None:
+                _channels(first, end - first, arrays, shape, strides, options, likes,
+                          hooks, extras, found)  # fmt: skip
+            else:
+                for c in range(first, end):
+                    _channel(c, arrays, shape, strides, options, likes, hooks, extras,
+                             found)  # fmt: skip
+
+    return batch_kernel
+
+
+@njit(error_model="numpy")
+def _lines(
+    first, end, bad, by, arrays, shape, strides, likes, hooks, extras, found, streams
+):
+    """Lines of a sample and channel in the order of memory."""
+    like = working(0, likes[0])
+    at = by[0].ctypes.data, by[1].ctypes.data, by[2].ctypes.data
+    stage = np.empty(STAGE if streams else 0, np.float64)
+    room = stage.ctypes.data if streams else 0
+    for i in range(first, end):
+        n = i // shape[1]
+        c = i - n * shape[1]
+        x = arrays[0] + (n * strides[0] + c * strides[1]) * size_of(likes[0])
+        y = arrays[1] + (n * strides[2] + c * strides[3]) * size_of(likes[1])
+        line = (line_of(extras[0], n, c), line_of(extras[1], n, c))
+        if bad > 0 and found[3, c] != 0.0:
+            place, _, _, root = given(found[0, c], found[1, c], found[4, c], like)
+            apply_run(x, y, shape[2], place, root, c, arrays, likes, hooks, line, 0)
+        else:
+            values = (
+                load_own(at[0], c, like), load_own(at[1], c, like),
+                load_own(at[2], c, like),
+            )  # fmt: skip
+            apply_one(x, y, shape[2], values, likes, hooks, line, room)
+    if streams:
+        fence()
+    keep(stage)
+
+
+def inference(prologue, epilogue):
+    """The kernel of batch norm in inference with these hooks."""
+
+    def inference_kernel(
+        arrays, shape, strides, options, likes, found, blocks, before, after
+    ):
+        channels, lines = shape[1], shape[0] * shape[1]
+        by = np.empty((3, channels), np.float64)
+        bad = set_factors(arrays, channels, options[1], likes, by, found)
+        for c in range(channels if bad > 0 else 0):
+            found[4, c] = options[1]
+        report_all(arrays, channels, found, likes[0])
+        for i in prange(blocks):
+            hooks, extras = (None, prologue, epilogue), (before, after)
+            _lines(i * lines // blocks, (i + 1) * lines // blocks, bad, by, arrays,
+                   shape, strides, likes, hooks, extras, found, options[2])  # fmt: skip
+
+    return inference_kernel
+
+
+@njit(error_model="numpy")
+def _unit(i, shape, strides, size):
+    """Where unit i of a channel is, from its beginning on, and how long."""
+    spans = (shape[2] + SPAN - 1) // SPAN
+    n, first = i // spans, i % spans * SPAN
+    return n, first, min(SPAN, shape[2] - first)
+
+
+@njit(error_model="numpy")
+def _sums_of_piece(task, pieces, arrays, shape, strides, like, shift, part):
+    c, piece = task // pieces, task % pieces
+    size = size_of(like)
+    units = shape[0] * ((shape[2] + SPAN - 1) // SPAN)
+    s = r = q = t = 0.0
+    for i in range(piece * units // pieces, (piece + 1) * units // pieces):
+        n, first, length = _unit(i, shape, strides, size)
+        p = arrays[0] + (n * strides[0] + c * strides[1] + first) * size
+        a, b = run_sums(p, 1, 0, length, size, like, working(shift[c], like))
+        s, r = two_sum(s, r, a)
+        q, t = two_sum(q, t, b)
+    part[c, piece, 0], part[c, piece, 1] = whole(s, r), whole(q, t)
+
+
+@njit(error_model="numpy")
+def _merge(part, c, count):
+    s = r = q = t = 0.0
+    for piece in range(part.shape[1]):
+        s, r = two_sum(s, r, part[c, piece, 0])
+        q, t = two_sum(q, t, part[c, piece, 1])
+    return whole(s, r) / count, whole(q, t) / count
+
+
+@njit(error_model="numpy")
+def _moved(part, shift, count, like):
+    """As move_shift() of columns."""
+    moved = False
+    for c in range(shift.size):
+        m, square = _merge(part, c, count)
+        if m * m > square - m * m:
+            again = np.float64(split_mean(working(shift[c], like), m, like)[0])
+            if again != shift[c] and math.isfinite(again):
+                shift[c] = again
+                moved = True
+    return moved
+
+
+@njit(error_model="numpy")
+def _finish_channel(c, part, shift, arrays, shape, strides, eps, like, found):
+    """Mean, variance, power, hi, lo and rstd to found[:, c]."""
+    count = np.float64(shape[0]) * np.float64(shape[2])
+    m, square = _merge(part, c, count)
+    if is_lost(square, eps, like):
+        x = arrays[0] + c * strides[1] * size_of(like)
+        place, mean, var, root = find_run(x, shape[0], strides[0], shape[2], like, eps)
+    else:
+        hi, lo = split_mean(working(shift[c], like), m, like)
+        place = (0.0, np.float64(hi), np.float64(lo))
+        mean, var = shift[c] + m, max(square - m * m, 0.0)
+        root = reciprocal_root(var, eps)
+    found[0, c], found[1, c] = mean, var
+    found[2, c], found[3, c], found[4, c] = place
+    found[5, c] = root
+
+
+@njit(error_model="numpy")
+def _apply_piece(
+    task, pieces, arrays, shape, strides, likes, hooks, extras, found, streams
+):
+    c, piece = task // pieces, task % pieces
+    size = size_of(likes[0])
+    units = shape[0] * ((shape[2] + SPAN - 1) // SPAN)
+    place = (found[2, c], found[3, c], found[4, c])
+    stage = np.empty(STAGE if streams else 0, np.float64)
+    room = stage.ctypes.data if streams else 0
+    for i in range(piece * units // pieces, (piece + 1) * units // pieces):
+        n, first, length = _unit(i, shape, strides, size)
+        x = arrays[0] + (n * strides[0] + c * strides[1] + first) * size
+        y = arrays[1] + (n * strides[2] + c * strides[3] + first) * size_of(likes[1])
+        line = (line_at(extras[0], n, c, first), line_at(extras[1], n, c, first))
+        apply_run(x, y, length, place, found[5, c], c, arrays, likes, hooks, line, room)
+    if streams:
+        fence()
+    keep(stage)
+
+
+@njit(error_model="numpy", forceinline=True)
+def line_at(extras, n, c, first):
+    """line_of() from position `first` on."""
+    return moved_line(line_of(extras, n, c), first)
+
+
+def pieces(prologue, epilogue):
+    """The kernel of batch norm, channels in pieces, with these hooks."""
+
+    def pieces_kernel(
+        arrays, shape, strides, options, likes, found, pieces, before, after
+    ):
+        channels = shape[1]
+        training, eps, streams = options
+        like = likes[0]
+        shift = np.zeros(channels, np.float64)
+        part = np.zeros((channels, pieces, 2), np.float64)
+        count = np.float64(shape[0]) * np.float64(shape[2])
+        for c in range(channels if training else 0):
+            x = arrays[0] + c * strides[1] * size_of(like)
+            shift[c] = np.float64(
+                shift_of(x, shape[0], strides[0], shape[2], size_of(like), like)
+            )
+        for turn in range(3 if training else 0):
+            for task in prange(channels * pieces):
+                _sums_of_piece(task, pieces, arrays, shape, strides, like, shift, part)
+            if turn == 2 or not _moved(part, shift, count, like):
+                break
+        for c in range(channels):
+            if training:
+                _finish_channel(
+                    c, part, shift, arrays, shape, strides, eps, like, found
+                )
+            else:
+                mean = parameter(arrays[6], c, likes[2], 0.0)
+                var = parameter(arrays[7], c, likes[2], 1.0)
+                place, mean, var, root = given(mean, var, eps, like)
+                found[0, c], found[1, c] = mean, var
+                found[2, c], found[3, c], found[4, c] = place
+                found[5, c] = root
+            report(arrays[4], c, found[0, c], like)
+            report(arrays[5], c, stated(found[5, c], found[2, c]), like)
+        if arrays[1] != 0:
+            for task in prange(channels * pieces):
+                hooks, extras = (None, prologue, epilogue), (before, after)
+                _apply_piece(task, pieces, arrays, shape, strides, likes, hooks, extras,
+                             found, streams)  # fmt: skip
+
+    return pieces_kernel

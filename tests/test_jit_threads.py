@@ -1,0 +1,401 @@
+# test_jit_threads.py - the Numba backend and threads: its own, the caller's, a fork's.
+# SPDX-License-Identifier: MIT
+"""The bits for any number of threads, who is given threads, and processes that fork."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from oracle import random, same_bits
+
+import fastnorm
+
+numba = pytest.importorskip("numba")
+
+import fastnorm.jit as jit  # noqa: E402
+from fastnorm.jit import _threads  # noqa: E402
+
+Array = NDArray[Any]
+Results = tuple[Array, ...]
+Operation = Callable[..., Results]
+
+several = pytest.mark.skipif(
+    numba.config.NUMBA_NUM_THREADS < 2, reason="Numba has one thread here"
+)
+
+
+@pytest.fixture
+def counts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many threads each kernel was given, of those that were given several."""
+    found: list[int] = []
+    given: list[int] = []
+    own = numba.set_num_threads
+
+    def counted(count: int) -> None:
+        if len(given) % 2 == 0:  # then it is put back
+            found.append(count)
+        given.append(count)
+        own(count)
+
+    monkeypatch.setattr(numba, "set_num_threads", counted)
+    return found
+
+
+# ---- Bits ----
+
+
+def hostile(shape: tuple[int, ...], dtype: str = "float32") -> Array:
+    """Far from zero, with parts that are done over in float64, and one that is NaN."""
+    x = 1e3 + random(shape, dtype)
+    x[0, 1] *= np.float32(1e32)
+    x[1, :, -1] *= np.float32(1e-38)
+    x[..., 0] *= np.float32(1e3)
+    x[-1, -1, 2] = np.nan
+    return x
+
+
+def rows(x: Array, **options: Any) -> Results:
+    n = x.shape[-1]
+    weight, bias = random(n, x.dtype, 1), random(n, x.dtype, 2)
+    y = jit.layer_norm(x, n, weight, bias, return_stats=True, **options)
+    return (*y, *jit.rms_norm(x, n, weight, return_stats=True, **options))
+
+
+def middle(x: Array, **options: Any) -> Results:
+    weight, bias = random(x.shape[1], seed=1), random(x.shape[1], seed=2)
+    y = jit.layer_norm(x, None, weight, bias, axis=1, return_stats=True, **options)
+    return (*y, jit.rms_norm(x, None, weight, axis=1, **options))
+
+
+def batch(x: Array, axis: int = 1, **options: Any) -> Results:
+    c = x.shape[axis]
+    found: list[Array] = []
+    for training in (True, False):
+        mean, var = random(c, seed=3), np.abs(random(c, seed=4)) + np.float32(0.5)
+        call = (mean, var, random(c, seed=1), random(c, seed=2), training)
+        more = {"channel_axis": axis, "return_stats": True, **options}
+        found += [*jit.batch_norm(x, *call, **more), mean, var]
+    axes = tuple(a for a in range(x.ndim) if a != axis % x.ndim)
+    return (*found, *jit.moments(x, axes, **options))
+
+
+def batch_last(x: Array, **options: Any) -> Results:
+    return batch(x, -1, **options)
+
+
+def groups(x: Array, axis: int = 1, **options: Any) -> Results:
+    c = x.shape[axis]
+    mean, var = np.zeros(c, np.float32), np.ones(c, np.float32)
+    options["channel_axis"] = axis
+    return (
+        *jit.group_norm(x, 3, random(c), random(c), return_stats=True, **options),
+        jit.instance_norm(x, mean, var, **options),
+        mean,
+        var,
+        jit.instance_norm(x, mean, var, use_input_stats=False, **options),
+    )
+
+
+def groups_last(x: Array, **options: Any) -> Results:
+    return groups(x, -1, **options)
+
+
+OPERATIONS = [
+    pytest.param(rows, [(3, 100, 1003), (2, 40000, 6), (2, 3, 50001)], id="rows"),
+    pytest.param(middle, [(5, 100, 701), (40, 33, 200)], id="a middle axis"),
+    pytest.param(batch, [(9, 20, 1603), (4, 17, 33, 70)], id="images"),
+    pytest.param(batch, [(3, 3, 90001), (400, 2, 701)], id="channels in pieces"),
+    pytest.param(batch_last, [(9, 700, 45), (2, 30011, 6)], id="tables"),
+    pytest.param(groups, [(9, 12, 2003), (3, 6, 40, 500)], id="groups"),
+    pytest.param(groups_last, [(9, 2003, 12), (5, 400, 90)], id="groups last"),
+]
+
+
+@several
+@pytest.mark.parametrize(("operation", "shapes"), OPERATIONS)
+def test_the_bits_are_the_same_for_one_thread_and_two(
+    operation: Operation, shapes: list[tuple[int, ...]], counts: list[int]
+) -> None:
+    for shape in shapes:
+        x = hostile(shape)
+        one = operation(x, num_threads=1)
+        assert not counts
+        two = operation(x, num_threads=2)
+        assert set(counts) == {2}, shape
+        counts.clear()
+        assert all(map(same_bits, one, two)), shape
+        assert np.any(np.isnan(one[0])) and not np.all(np.isnan(one[0]))
+
+
+@several
+def test_the_bits_of_float64_are_the_same_for_one_thread_and_two() -> None:
+    x = hostile((3, 100, 1003), "float64")
+    assert all(map(same_bits, rows(x, num_threads=1), rows(x, num_threads=2)))
+
+
+@several
+def test_the_bits_of_a_fused_norm_are_the_same_for_one_thread_and_two(
+    counts: list[int],
+) -> None:
+    fused = jit.fuse(
+        "layer_norm",
+        prologue=lambda v, low: v if v > low else low,
+        epilogue=lambda v, gate: v * gate if v > 0 else v * np.float32(0.25),
+    )
+    x, gate = hostile((3, 100, 1003)), random((100, 1003), seed=4)
+    one, two = (
+        fused(x, 1003, low=0.5, gate=gate, num_threads=count) for count in (1, 2)
+    )
+    assert counts == [2]
+    assert same_bits(one, two)
+
+
+# ---- Who is given threads ----
+
+X = 3 + random((300, 1003))
+
+
+@several
+def test_the_number_of_fastnorm_is_obeyed(counts: list[int]) -> None:
+    for count in (1, 2, 64):
+        fastnorm.set_num_threads(count)
+        jit.layer_norm(X, 1003)
+    most = numba.config.NUMBA_NUM_THREADS
+    assert counts == [2, min(9, most)]  # there is work for nine
+
+
+@several
+def test_little_work_has_no_threads(counts: list[int]) -> None:
+    jit.layer_norm(X[:60], 1003, num_threads=2)
+    assert not counts
+    jit.layer_norm(X[:100], 1003, num_threads=2)
+    assert counts == [2]
+
+
+@several
+def test_limits_of_threadpoolctl_are_obeyed(counts: list[int]) -> None:
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+    import fastnorm.interop.threadpoolctl as bridge
+
+    bridge.register()
+    fastnorm.set_num_threads(2)
+    with threadpoolctl.threadpool_limits(limits=1):
+        jit.layer_norm(X, 1003)
+    assert not counts
+    with threadpoolctl.threadpool_limits(limits=1, user_api="fastnorm"):
+        jit.layer_norm(X, 1003)
+    assert not counts
+    jit.layer_norm(X, 1003)
+    assert counts == [2]
+
+
+@several
+def test_numba_has_its_own_number_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = numba.get_num_threads()
+    seen: list[int] = []
+
+    def fails(*_: Any) -> None:
+        seen.append(numba.get_num_threads())
+        raise ValueError("stop")
+
+    try:
+        for own in (1, 2):
+            numba.set_num_threads(own)
+            jit.layer_norm(X, 1003, num_threads=3 - own)
+            jit.layer_norm(X, 1003, num_threads=2)
+            assert numba.get_num_threads() == own
+        numba.set_num_threads(1)
+        monkeypatch.setattr(_threads, "kernel", lambda *_: fails)
+        for _ in range(2):  # what failed has let go of them
+            with pytest.raises(ValueError, match="stop"):
+                jit.layer_norm(X, 1003, num_threads=2)
+        assert seen == [2, 2] and numba.get_num_threads() == 1
+    finally:
+        numba.set_num_threads(before)
+
+
+@several
+def test_one_caller_at_a_time_has_threads(counts: list[int]) -> None:
+    expected = jit.layer_norm(X, 1003, num_threads=2)
+    assert counts == [2]
+    with _threads._busy:
+        assert same_bits(jit.layer_norm(X, 1003, num_threads=2), expected)
+    assert counts == [2]
+    jit.layer_norm(X, 1003, num_threads=2)
+    assert counts == [2, 2]
+
+
+def test_the_gil_is_released_around_kernels() -> None:
+    gate, times = threading.Lock(), []
+    x = random((2000, 1003))
+    out = np.empty_like(x)
+    jit.layer_norm(x, 1003, out=out, num_threads=1)
+
+    def wait() -> None:
+        with gate:
+            times.append(time.perf_counter())
+
+    def is_seen_meanwhile() -> bool:
+        times.clear()
+        gate.acquire()
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        start = time.perf_counter()
+        gate.release()
+        jit.layer_norm(x, 1003, out=out, num_threads=1)
+        end = time.perf_counter()
+        waiting.join()
+        return start < times[0] < end
+
+    interval = sys.getswitchinterval()
+    # As long as nobody asks for the GIL, it is had when a call lets go of it.
+    sys.setswitchinterval(60)
+    try:
+        assert any(is_seen_meanwhile() for _ in range(100))
+    finally:
+        sys.setswitchinterval(interval)
+
+
+# ---- Whole processes ----
+
+BEGIN = """
+    import os, sys, threading, time
+    from concurrent.futures import ThreadPoolExecutor
+    import numba
+    import numpy as np
+    import fastnorm.jit as jit
+
+    x = np.random.default_rng(0).normal(3, 2, (300, 1003)).astype(np.float32)
+    images = x[:, :1000].reshape(100, 3, 1000)
+    calls = [
+        lambda n: jit.layer_norm(x, 1003, num_threads=n),
+        lambda n: jit.batch_norm(images, None, None, training=True, num_threads=n),
+        lambda n: jit.moments(x, 0, num_threads=n).var,
+    ]
+    expected = [call(1).tobytes() for call in calls]
+
+    def right(i, n=2):
+        return calls[i % 3](n).tobytes() == expected[i % 3]
+"""
+LAYERS = ["default", "workqueue"]
+each_layer = pytest.mark.parametrize("layer", LAYERS)
+
+
+def run(code: str, layer: str, begin: str = BEGIN) -> str:
+    """What a process prints, which is to end well; `layer` that of Numba's threads."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", textwrap.dedent(begin) + textwrap.dedent(code)],
+        env={**os.environ, "NUMBA_THREADING_LAYER": layer, "NUMBA_NUM_THREADS": "2"},
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, (done.returncode, done.stdout, done.stderr[-2000:])
+    return done.stdout.strip()
+
+
+@each_layer
+def test_eight_threads_at_once_give_right_results(layer: str) -> None:
+    said = run(
+        """
+        assert all(right(i) for i in range(3))
+        with ThreadPoolExecutor(8) as pool:
+            print(sum(pool.map(right, range(240))), numba.threading_layer())
+        """,
+        layer,
+    ).split()
+    assert said[0] == "240"
+    assert layer in ("default", said[1])
+
+
+@each_layer
+def test_a_process_may_fork_after_it_used_threads(layer: str) -> None:
+    said = run(
+        """
+        assert all(right(i) for i in range(3))
+        for turn in range(20):
+            child = os.fork()
+            if child == 0:
+                os._exit(0 if right(turn) and right(turn + 1) else 7)
+            assert right(turn)
+            assert os.waitpid(child, 0) == (child, 0), turn
+        print("all right")
+        """,
+        layer,
+    )
+    assert said == "all right"
+
+
+@each_layer
+def test_a_process_may_fork_while_another_thread_computes(layer: str) -> None:
+    said = run(
+        """
+        assert all(right(i) for i in range(3))
+        wrong, over = [], threading.Event()
+
+        def compute():
+            while not over.is_set():
+                wrong.append(not right(len(wrong)))
+
+        other = threading.Thread(target=compute)
+        other.start()
+        for turn in range(20):
+            child = os.fork()
+            if child == 0:
+                os._exit(0 if right(turn) and right(turn + 1) else 7)
+            assert os.waitpid(child, 0) == (child, 0), turn
+        over.set()
+        other.join()
+        print(len(wrong) > 20, sum(wrong))
+        """,
+        layer,
+    )
+    assert said == "True 0"
+
+
+@each_layer
+def test_a_process_may_fork_after_it_used_numbas_threads_itself(layer: str) -> None:
+    said = run(
+        """
+        @numba.njit(parallel=True)
+        def total(a):
+            s = 0.0
+            for i in numba.prange(a.size):
+                s += a[i]
+            return s
+
+        assert total(np.ones(1000)) == 1000
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if right(0) else 7)
+        assert os.waitpid(child, 0) == (child, 0)
+        assert right(0)
+        print("all right")
+        """,
+        layer,
+    )
+    assert said == "all right"
+
+
+def test_a_child_has_threads_if_its_parent_had_begun_none() -> None:
+    said = run(
+        """
+        given, own = [], numba.set_num_threads
+        numba.set_num_threads = lambda count: given.append(count) or own(count)
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if right(0) and given[:1] == [2] else 7)
+        assert os.waitpid(child, 0) == (child, 0)
+        print("all right")
+        """,
+        "default",
+    )
+    assert said == "all right"
