@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,10 @@ from hypothesis import settings
 from oracle import DTYPES
 
 import fastnorm
+
+# Before anything starts OpenMP, which Numba's threads are: where another process has one
+# of the processors, threads that wait for each other by spinning take 100 times as long.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # The machines that run this are shared and slow at times: no deadlines, same examples.
 settings.register_profile("fastnorm", deadline=None, derandomize=True)

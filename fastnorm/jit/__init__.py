@@ -17,6 +17,8 @@ import fastnorm
 from fastnorm import merge_moments
 from fastnorm._core import run_on
 
+from . import _fork  # noqa: F401 (notes what forks leave behind)
+
 if TYPE_CHECKING:
     from ._backend import Backend
     from ._fuse import fuse

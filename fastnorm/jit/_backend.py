@@ -23,6 +23,16 @@ STREAM_BYTES = 12582912  # outputs that no cache keeps
 PIECES = 64
 CACHE_BYTES = 262144  # what a second-level cache keeps beside other things
 NO_EXTRAS = (None, None)
+CALLED = {  # what the binding hands over, and what a caller gives for it
+    "mask": "mask or lengths",
+    "post_add_dtype": "post_add",
+    "post_add_strides": "post_add",
+    "residual_dtype": "residual",
+    "residual_out": "residual",
+    "residual_strides": "residual",
+    "stored": "mean and var",
+    "variant": "batch_renorm",
+}
 DTYPES = {1: "float32", 2: "float64", 3: "float16", 4: "bfloat16"}
 
 
@@ -40,10 +50,11 @@ def _likes(norm: str, dtypes: tuple[int, ...]) -> tuple[Any, int, int]:
 
 
 def _refuse(norm: str, more: dict[str, Any]) -> None:
-    if more:
+    named = sorted({CALLED.get(name, name) for name in more})
+    if named:
         raise NotImplementedError(
-            f"{norm}: the Numba backend has no {', '.join(sorted(more))} (fastnorm's "
-            "own function has)"
+            f"{norm}: the Numba backend has no {', '.join(named)} (fastnorm's own "
+            "function has)"
         )
 
 

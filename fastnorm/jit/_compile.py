@@ -17,6 +17,9 @@ from typing import Any
 from numba import njit
 
 CACHE = os.environ.get("FASTNORM_JIT_CACHE", "1") != "0"
+MOST = 256
+"""Kernels that are kept in memory: there are 22, and more of a user's functions."""
+
 _making = threading.Lock()
 _made: dict[Any, Any] = {}
 
@@ -39,6 +42,8 @@ def kernel(make, hooks, shared):
     if found is not None:
         return found
     with _making:
+        if len(_made) >= MOST:
+            del _made[next(iter(_made))]  # the oldest; a program that fuses on and on
         return _made.setdefault((make, hooks, shared), _kernel(make, hooks, shared))
 
 

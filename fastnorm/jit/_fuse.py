@@ -211,11 +211,11 @@ class Fused:
             name: _spread(said, name, array, x, channel)
             for name, array in given.items()
         }
-        for written in (kwargs.get("out"), x if kwargs.get("out") is x else None):
-            if isinstance(written, np.ndarray):
-                for name, array in arrays.items():
-                    if np.may_share_memory(array, written):
-                        arrays[name] = array.copy()
+        if kwargs.get("out") is not None:
+            written = np.asarray(kwargs["out"])  # a view, of whatever it is
+            for name, array in arrays.items():
+                if np.may_share_memory(array, written):
+                    arrays[name] = array.copy()
         self._check(x, arrays)
         samples = self.norm in ("group_norm", "instance_norm")
         lines = _Lines(self.hooks, arrays, x.shape, channel, samples)
@@ -308,8 +308,11 @@ def fuse(
     Statistics are those of what the prologue gives. Everything is compiled at the first
     call with new dtypes, which takes seconds.
 
-    A function is called once for each element, but the prologue twice in batch norm
-    with training and in inference once: it must give the same for the same.
+    How often a function is called for an element, and in which order, is not promised:
+    it must give the same for the same. Where statistics are those of columns (channels
+    last but for inference, and a middle axis) what the prologue makes of the input is
+    kept in an array of its own, which is a pass more; everywhere else memory is gone
+    through as often as without functions.
 
     Examples
     --------

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import os
 import threading
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numba
 
 import fastnorm
 
+from . import _fork
 from ._compile import kernel
 
 if TYPE_CHECKING:
@@ -28,15 +28,11 @@ BYTES_PER_THREAD = 262144
 """Work that is worth a thread: starting one of Numba's costs some microseconds."""
 
 _busy = threading.Lock()
-_left_behind = False  # whether threads were started before a fork, by whomever
 
 
 def _after_fork() -> None:
-    global _busy, _left_behind
+    global _busy
     _busy = threading.Lock()
-    with suppress(ValueError):  # none has been started
-        numba.threading_layer()
-        _left_behind = True
 
 
 os.register_at_fork(after_in_child=_after_fork)
@@ -61,7 +57,7 @@ def run(
 def _shared(call: Callable[..., None], count: int, args: tuple[Any, ...]) -> bool:
     """Whether there were threads for the call, which has been made then."""
     lock = _busy
-    if _left_behind or not lock.acquire(blocking=False):
+    if _fork.left_behind or not lock.acquire(blocking=False):
         return False
     try:
         before = numba.get_num_threads()
