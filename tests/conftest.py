@@ -14,8 +14,8 @@ from oracle import DTYPES
 
 import fastnorm
 
-# Before anything starts OpenMP, which Numba's threads are: where another process has one
-# of the processors, threads that wait for each other by spinning take 100 times as long.
+# Before anything starts OpenMP, which Numba's threads are: where another process has
+# one of the processors, threads that wait by spinning take up to 100 times as long.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # The machines that run this are shared and slow at times: no deadlines, same examples.
