@@ -48,6 +48,8 @@ def counts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         own(count)
 
     monkeypatch.setattr(numba, "set_num_threads", counted)
+    # Smaller arrays than are worth it, so that the tests are quick.
+    monkeypatch.setattr(_threads, "BYTES_PER_THREAD", 262144)
     return found
 
 
