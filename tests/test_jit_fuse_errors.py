@@ -155,3 +155,10 @@ def test_one_value_for_each_channel_and_no_other_number() -> None:
         CHANNELS(X, V, V, gate=1, channel_axis=2)
     with pytest.raises(TypeError, match="^batch_norm: channel_axis is float"):
         CHANNELS(X, V, V, gate=1, channel_axis=1.0)
+
+
+def test_8_bit_input_is_refused_where_the_prologue_has_a_pass_of_its_own() -> None:
+    x = np.ones((2, 3, 4), np.uint8)
+    doubled = fuse(fastnorm.layer_norm, prologue=lambda v: v * 2)
+    with pytest.raises(NotImplementedError, match="8-bit"):
+        doubled(x, None, axis=1)

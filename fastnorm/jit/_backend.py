@@ -228,7 +228,7 @@ class Backend:
         For statistics of columns, whose kernels read each element more than once and
         in an order of their own.
         """
-        likes: tuple[Any, ...] = tuple(LIKE[dtype] for dtype in dtypes)
+        likes, _, _ = _likes("fuse", dtypes)
         made = np.empty(lines, DTYPES[_working(dtypes[0])])
         before, _ = self._extras_of(lines, last)
         run(_tables.prepared, (self.hooks[0], None), num_threads, 2 * made.nbytes, x,

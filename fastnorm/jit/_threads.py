@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 BYTES_PER_THREAD = 1048576
-"""Work that is worth a thread: to start and to gather Numba's takes 10 to 50 us."""
+"""Work that is worth a thread: layer norm of 128 x 768, which is less, took 21 us with
+one and 80 with two that sleep (OMP_WAIT_POLICY=PASSIVE; AMD EPYC Zen 5)."""
 
 _busy = threading.Lock()
 
