@@ -24,7 +24,7 @@ from ._channels import (
     set_found_factors,
     stated,
 )
-from ._columns import finish_columns
+from ._columns import finish_columns, move_shift
 from ._hooks import line_of, moved_line
 from ._memory import fence, keep, load_own, size_of, working
 from ._rows import report
@@ -167,13 +167,13 @@ def batch(prologue, epilogue):
 
 @njit(error_model="numpy")
 def _lines(
-    first, end, bad, by, arrays, shape, strides, likes, hooks, extras, found, streams
+    first, end, bad, by, arrays, shape, strides, options, likes, hooks, extras, found
 ):
     """Lines of a sample and channel in the order of memory."""
     like = working(0, likes[0])
     at = by[0].ctypes.data, by[1].ctypes.data, by[2].ctypes.data
-    stage = np.empty(STAGE if streams else 0, np.float64)
-    room = stage.ctypes.data if streams else 0
+    stage = np.empty(STAGE if options[2] else 0, np.float64)
+    room = stage.ctypes.data if options[2] else 0
     for i in range(first, end):
         n = i // shape[1]
         c = i - n * shape[1]
@@ -181,7 +181,7 @@ def _lines(
         y = arrays[1] + (n * strides[2] + c * strides[3]) * size_of(likes[1])
         line = (line_of(extras[0], n, c), line_of(extras[1], n, c))
         if bad > 0 and found[3, c] != 0.0:
-            place, _, _, root = given(found[0, c], found[1, c], found[4, c], like)
+            place, _, _, root = given(found[0, c], found[1, c], options[1], like)
             apply_run(x, y, shape[2], place, root, c, arrays, likes, hooks, line, 0)
         else:
             values = (
@@ -189,7 +189,7 @@ def _lines(
                 load_own(at[2], c, like),
             )  # fmt: skip
             apply_one(x, y, shape[2], values, likes, hooks, line, room)
-    if streams:
+    if options[2]:
         fence()
     keep(stage)
 
@@ -203,13 +203,11 @@ def inference(prologue, epilogue):
         channels, lines = shape[1], shape[0] * shape[1]
         by = np.empty((3, channels), np.float64)
         bad = set_factors(arrays, channels, options[1], likes, by, found)
-        for c in range(channels if bad > 0 else 0):
-            found[4, c] = options[1]
         report_all(arrays, channels, found, likes[0])
         for i in prange(blocks):
             hooks, extras = (None, prologue, epilogue), (before, after)
             _lines(i * lines // blocks, (i + 1) * lines // blocks, bad, by, arrays,
-                   shape, strides, likes, hooks, extras, found, options[2])  # fmt: skip
+                   shape, strides, options, likes, hooks, extras, found)  # fmt: skip
 
     return inference_kernel
 
@@ -238,33 +236,21 @@ def _sums_of_piece(task, pieces, arrays, shape, strides, like, shift, part):
 
 
 @njit(error_model="numpy")
-def _merge(part, c, count):
-    s = r = q = t = 0.0
-    for piece in range(part.shape[1]):
-        s, r = two_sum(s, r, part[c, piece, 0])
-        q, t = two_sum(q, t, part[c, piece, 1])
-    return whole(s, r) / count, whole(q, t) / count
+def _merge(part, sums):
+    """The sums of all pieces of each channel, in their order."""
+    for c in range(part.shape[0]):
+        s = r = q = t = 0.0
+        for piece in range(part.shape[1]):
+            s, r = two_sum(s, r, part[c, piece, 0])
+            q, t = two_sum(q, t, part[c, piece, 1])
+        sums[0, c], sums[1, c] = whole(s, r), whole(q, t)
 
 
 @njit(error_model="numpy")
-def _moved(part, shift, count, like):
-    """As move_shift() of columns."""
-    moved = False
-    for c in range(shift.size):
-        m, square = _merge(part, c, count)
-        if m * m > square - m * m:
-            again = np.float64(split_mean(working(shift[c], like), m, like)[0])
-            if again != shift[c] and math.isfinite(again):
-                shift[c] = again
-                moved = True
-    return moved
-
-
-@njit(error_model="numpy")
-def _finish_channel(c, part, shift, arrays, shape, strides, eps, like, found):
+def _finish_channel(c, sums, shift, arrays, shape, strides, eps, like, found):
     """Mean, variance, power, hi, lo and rstd to found[:, c]."""
     count = np.float64(shape[0]) * np.float64(shape[2])
-    m, square = _merge(part, c, count)
+    m, square = sums[0, c] / count, sums[1, c] / count
     if is_lost(square, eps, like):
         x = arrays[0] + c * strides[1] * size_of(like)
         place, mean, var, root = find_run(x, shape[0], strides[0], shape[2], like, eps)
@@ -316,6 +302,7 @@ def pieces(prologue, epilogue):
         like = likes[0]
         shift = np.zeros(channels, np.float64)
         part = np.zeros((channels, pieces, 2), np.float64)
+        sums = np.zeros((2, channels), np.float64)
         count = np.float64(shape[0]) * np.float64(shape[2])
         for c in range(channels if training else 0):
             x = arrays[0] + c * strides[1] * size_of(like)
@@ -325,12 +312,13 @@ def pieces(prologue, epilogue):
         for turn in range(3 if training else 0):
             for task in prange(channels * pieces):
                 _sums_of_piece(task, pieces, arrays, shape, strides, like, shift, part)
-            if turn == 2 or not _moved(part, shift, count, like):
+            _merge(part, sums)
+            if turn == 2 or not move_shift(shift, sums, count, like):
                 break
         for c in range(channels):
             if training:
                 _finish_channel(
-                    c, part, shift, arrays, shape, strides, eps, like, found
+                    c, sums, shift, arrays, shape, strides, eps, like, found
                 )
             else:
                 mean = parameter(arrays[6], c, likes[2], 0.0)
