@@ -15,7 +15,6 @@
 
 #define FOLD_BELOW                                                                     \
   128 /* columns; from here on a vec or two more or less hardly matter */
-#define FN_FOLD_TO   256
 #define BLOCK_BYTES  524288
 #define FN_TILE_ROWS 16           /* what the kernel sums before it widens */
 #define PACK_ROWS    FN_TILE_ROWS /* of folded rows */

@@ -29,14 +29,14 @@ static const candidate candidates[] = {
 #endif
     {&fn_isa_portable, fn_cpu_any},
 };
-static const size_t count = sizeof(candidates) / sizeof(candidates[0]);
+static const size_t candidate_count = sizeof(candidates) / sizeof(candidates[0]);
 
 static _Atomic(const fn_isa *) in_use;
 
 /* The supported set of this name, or the best if name is NULL; NULL if there is none.
  * */
 static const fn_isa *find(const char *name) {
-  for (size_t i = 0; i < count; i++)
+  for (size_t i = 0; i < candidate_count; i++)
     if ((!name || strcmp(name, candidates[i].isa->name) == 0) &&
         candidates[i].supported())
       return candidates[i].isa;
@@ -68,7 +68,7 @@ const char *fastnorm_isa(void) {
 }
 
 const char *fastnorm_isa_name(size_t index) {
-  for (size_t i = 0; i < count; i++)
+  for (size_t i = 0; i < candidate_count; i++)
     if (candidates[i].supported() && index-- == 0)
       return candidates[i].isa->name;
   return NULL;

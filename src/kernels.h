@@ -286,7 +286,12 @@ typedef struct fn_isa {
   const fn_kernels *working[2];
 } fn_isa;
 
-extern const fn_isa fn_isa_portable, fn_isa_avx2, fn_isa_avx512, fn_isa_neon;
+extern const fn_isa fn_isa_portable;
+#if defined(FN_X86)
+extern const fn_isa fn_isa_avx2, fn_isa_avx512;
+#elif defined(FN_NEON)
+extern const fn_isa fn_isa_neon;
+#endif
 
 #define FN_COLUMN_CHUNK 1024
 

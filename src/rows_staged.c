@@ -9,11 +9,11 @@
 #include "rows.h"
 #include "runs.h"
 
-#define PART_BYTES 16384
+#define STAGED_BYTES 16384
 
 typedef union part_room {
-  float f32[PART_BYTES / 4];
-  double f64[PART_BYTES / 8];
+  float f32[STAGED_BYTES / 4];
+  double f64[STAGED_BYTES / 8];
 } part_room;
 
 typedef struct staged_rows {
@@ -27,7 +27,7 @@ typedef struct staged_rows {
 } staged_rows;
 
 static size_t part_of(const fn_rows_work *w) {
-  return PART_BYTES / fn_dtype_size(w->dtype);
+  return STAGED_BYTES / fn_dtype_size(w->dtype);
 }
 
 static const void *filled(part_room *room, size_t n, float value) {
