@@ -150,6 +150,10 @@ static void apply_folded(const fn_kernels *k, fastnorm_dtype dtype, const fn_tab
   }
 }
 
+/* The parameters of folded rows take microseconds to set; rows one by one, nanoseconds
+ * each. */
+#define FOLD_FROM_ROWS 1024
+
 /* Neither source nor sink. */
 static void apply_plain(const fn_kernels *k, fastnorm_dtype dtype, const fn_table *t,
                         const fn_output *out, const fn_column_stats *s,
@@ -157,8 +161,8 @@ static void apply_plain(const fn_kernels *k, fastnorm_dtype dtype, const fn_tabl
                         const fn_slow *slow) {
   const ptrdiff_t cols = (ptrdiff_t)t->cols;
   size_t from = 0;
-  if (!s->any_slow && !v->weight && !v->bias && t->cols <= FN_FOLD_TO / 2 &&
-      t->stride == cols && out->seg_stride == cols) {
+  if (t->rows >= FOLD_FROM_ROWS && !s->any_slow && !v->weight && !v->bias &&
+      t->cols <= FN_FOLD_TO / 2 && t->stride == cols && out->seg_stride == cols) {
     apply_folded(k, dtype, t, out, s, p);
     return;
   }
