@@ -90,27 +90,22 @@ class Backend:
                 num_threads, more,
             )  # fmt: skip
             return
-        likes, size_x, size_y = _likes(norm, dtypes)
-        centered = norm == "layer_norm"
+        likes, centered, initial, size, streams, blocks = _row_way(
+            norm, dtypes, rows, cols, inner
+        )
         one = 0.0
         if more or norm == "l2_norm":
             one = self._row_options(norm, dtypes, more)
         if eps == 0.0:
-            eps = 1e-5 if centered else EPSILON[_working(dtypes[0])]
+            eps = initial
         call = (weight, bias, mean, rstd, cols, eps if eps > 0.0 else 0.0, one)
         arrays = (x, y, rows, x_stride, y_stride)
-        size = rows * cols * inner * (size_x + size_y)
         if inner > 1:
             extras = self._extras_of((rows, cols, inner))
             run(_tables.inner, self.hooks, num_threads, size, call, arrays, inner,
                 likes, centered, *extras)  # fmt: skip
             return
-        bytes_of_row = cols * size_y
-        streams = (
-            x != y and rows * bytes_of_row >= STREAM_BYTES and bytes_of_row >= 2048
-            and self.hooks[0] is None
-        )  # fmt: skip
-        blocks = min(rows, 32) if size >= 2 * BYTES_PER_THREAD else 1
+        streams = streams and x != y and self.hooks[0] is None
         extras = self._extras_of((rows, 1, cols))
         run(_rows.rows, self.hooks, num_threads, size, call, arrays, likes, centered,
             streams, blocks, *extras)  # fmt: skip
@@ -153,8 +148,10 @@ class Backend:
             )  # fmt: skip
             return
         x, y, weight, bias, running_mean, running_var, mean, rstd = arrays
-        stored = more.pop("stored", None)
-        _refuse(norm, more)
+        stored = None
+        if more:
+            stored = more.pop("stored", None)
+            _refuse(norm, more)
         likes, size_x, size_y = _likes(norm, dtypes)
         batch, channels, spatial, groups, last = extents
         momentum, tracked, eps = numbers
@@ -195,28 +192,14 @@ class Backend:
         size: int, num_threads: int,
     ) -> Any:  # fmt: skip
         """Mean and variance of channels of the batch; y too unless it is 0."""
-        batch, channels, spatial = shape[:3]
-        found = np.empty((6, channels))
+        prologue = self.hooks[0] is not None
+        make, cut, lines, last = _way(
+            shape, strides, options[0], prologue, likes[0].nbytes
+        )
+        found = np.empty((6, shape[1]))
         common = (places, shape, strides, options, likes, found)
-        few = channels < FEW_CHANNELS and batch * spatial >= LONG_CHANNEL
-        extras: Any
-        cut: tuple[int, ...] = ()
-        if _is_table(shape, strides):
-            extras = self._extras_of((1, batch, channels), True)
-            chunks = max(min(PIECES, batch * channels // 32768), 1)
-            make, cut = _tables.batch, (chunks,)
-        else:
-            extras = self._extras_of(shape[:3])
-            if few and (self.hooks[0] is None or not options[0]):
-                units = batch * -(-spatial // _batch.SPAN)
-                make, cut = _batch.pieces, (min(PIECES, units),)
-            elif options[0]:
-                fit = CACHE_BYTES // (batch * spatial * likes[0].nbytes)
-                make, cut = _batch.batch, (max(min(fit, 64), 1),)
-            else:
-                blocks = min(batch * channels, 32)
-                make, cut = _batch.inference, (blocks,)
-        run(make, self.hooks, num_threads, size, *common, *cut, *extras)
+        extras = self._extras_of(lines, last)
+        run(make, self.hooks, num_threads, size, *common, cut, *extras)
         return found
 
     def _after_prologue(
@@ -266,6 +249,44 @@ def _working(dtype: int) -> int:
 def _is_table(extents: tuple[int, ...], strides: tuple[int, ...]) -> bool:
     """Whether the channels of batch norm are columns."""
     return extents[2] == 1 and (extents[1] == 1 or strides[1] == 1)
+
+
+@functools.lru_cache(maxsize=256)
+def _row_way(
+    norm: str, dtypes: tuple[int, int, int], rows: int, cols: int, inner: int
+) -> tuple[Any, bool, float, int, bool, int]:
+    """Of a norm of rows: types, whether it is centered, its default eps, bytes in all,
+    whether results are worth streaming, and into how many blocks the rows are cut.
+    """
+    likes, size_x, size_y = _likes(norm, dtypes)
+    centered = norm == "layer_norm"
+    size = rows * cols * inner * (size_x + size_y)
+    streams = rows * cols * size_y >= STREAM_BYTES and cols * size_y >= 2048
+    blocks = min(rows, 32) if size >= 2 * BYTES_PER_THREAD else 1
+    initial = 1e-5 if centered else EPSILON[_working(dtypes[0])]
+    return likes, centered, initial, size, streams, blocks
+
+
+@functools.lru_cache(maxsize=256)
+def _way(
+    shape: tuple[int, ...], strides: tuple[int, ...], training: bool, prologue: bool,
+    itemsize: int,
+) -> tuple[Any, int, tuple[int, int, int], bool]:  # fmt: skip
+    """The kernel of batch norm, into how much it cuts the work, and its lines."""
+    batch, channels, spatial = shape[:3]
+    if _is_table(shape, strides):
+        # What a chunk costs per column is what some rows cost.
+        chunks = max(min(PIECES, batch * channels // 131072, batch // 32), 1)
+        return _tables.batch, chunks, (1, batch, channels), True
+    lines = (batch, channels, spatial)
+    few = channels < FEW_CHANNELS and batch * spatial >= LONG_CHANNEL
+    if few and not (prologue and training):
+        units = batch * -(-spatial // _batch.SPAN)
+        return _batch.pieces, min(PIECES, units), lines, False
+    if training:
+        fit = CACHE_BYTES // (batch * spatial * itemsize)
+        return _batch.batch, max(min(fit, 64), 1), lines, False
+    return _batch.inference, min(batch * channels, 32), lines, False
 
 
 def _factor(momentum: float, tracked: int) -> float:

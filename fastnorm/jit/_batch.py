@@ -83,22 +83,31 @@ def apply_channel(
 
 
 @njit(error_model="numpy")
-def _sums_of_run(p, segs, step, length, like):
-    """The shift of a run and its sums about it, as find_moments() has them."""
-    size = size_of(like)
+def _sums_of_channels(first, n, x, shape, strides, like, shift, sums):
+    """Shifts of channels and sums about them, as find_moments() has them."""
+    segs, _, length, _ = shape
+    step, size = strides[0], size_of(like)
     of_n = 1.0 / (np.float64(segs) * np.float64(length))
-    shift = shift_of(p, segs, step, length, size, like)
-    s, q = run_sums(p, segs, step, length, size, like, shift)
-    for _ in range(2):
-        m = s * of_n
-        if not m * m > q * of_n - m * m:
-            break
-        again = split_mean(shift, m, like)[0]
-        if again == shift or not math.isfinite(again):
-            break
-        shift = again
-        s, q = run_sums(p, segs, step, length, size, like, shift)
-    return np.float64(shift), s, q
+    # One loop after the other: in one they wait for each other (2048 channels of 49
+    # elements: 36 us, where these take 22).
+    for k in range(n):
+        p = x + (first + k) * strides[1] * size
+        shift[k] = np.float64(shift_of(p, segs, step, length, size, like))
+    for k in range(n):
+        p = x + (first + k) * strides[1] * size
+        h = working(shift[k], like)
+        sums[0, k], sums[1, k] = run_sums(p, segs, step, length, size, like, h)
+    for k in range(n):
+        for _ in range(2):
+            m, square = sums[0, k] * of_n, sums[1, k] * of_n
+            if not m * m > square - m * m:
+                break
+            again = split_mean(working(shift[k], like), m, like)[0]
+            if again == shift[k] or not math.isfinite(again):
+                break
+            p = x + (first + k) * strides[1] * size
+            shift[k] = np.float64(again)
+            sums[0, k], sums[1, k] = run_sums(p, segs, step, length, size, like, again)
 
 
 @njit(error_model="numpy")
@@ -109,11 +118,7 @@ def _channels(first, n, arrays, shape, strides, options, likes, hooks, extras, f
     shift, sums = np.empty(n, np.float64), np.empty((2, n), np.float64)
     columns, here = np.empty((5, n), np.float64), np.empty((4, n), np.float64)
     by = np.empty((3, n), np.float64)
-    for k in range(n):
-        p = arrays[0] + (first + k) * strides[1] * size
-        shift[k], sums[0, k], sums[1, k] = _sums_of_run(
-            p, batch, strides[0], spatial, like
-        )
+    _sums_of_channels(first, n, arrays[0], shape, strides, like, shift, sums)
     count = np.float64(batch) * np.float64(spatial)
     finish_columns(shift, sums, count, like, options[1], columns)
     kind = working(0, like)
@@ -174,9 +179,11 @@ def _lines(
     at = by[0].ctypes.data, by[1].ctypes.data, by[2].ctypes.data
     stage = np.empty(STAGE if options[2] else 0, np.float64)
     room = stage.ctypes.data if options[2] else 0
-    for i in range(first, end):
-        n = i // shape[1]
-        c = i - n * shape[1]
+    n, c = first // shape[1], first % shape[1] - 1
+    for _ in range(first, end):
+        c += 1
+        if c == shape[1]:
+            n, c = n + 1, 0
         x = arrays[0] + (n * strides[0] + c * strides[1]) * size_of(likes[0])
         y = arrays[1] + (n * strides[2] + c * strides[3]) * size_of(likes[1])
         line = (line_of(extras[0], n, c), line_of(extras[1], n, c))

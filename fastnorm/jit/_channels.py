@@ -68,7 +68,7 @@ def given(mean, var, eps, like):
     return (0.0, np.float64(hi), np.float64(lo)), mean, var, reciprocal_root(var, eps)
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def apply_one(x, y, n, by, likes, hooks, line, stage):
     """A line by (hi, scale, offset), by way of the stage if there is one."""
     if stage == 0:
@@ -174,6 +174,8 @@ def set_found_factors(arrays, channels, eps, likes, by, columns, found):
 
 @njit(error_model="numpy")
 def report_all(arrays, channels, found, like):
+    if arrays[4] == 0 and arrays[5] == 0:
+        return
     for c in range(channels):
         report(arrays[4], c, found[0, c], like)
         report(arrays[5], c, found[2, c], like)
@@ -182,12 +184,13 @@ def report_all(arrays, channels, found, like):
 @njit(error_model="numpy")
 def update_running(running, factor, unbias, mean, var, like, like_x):
     """Running mean and variance take in those of a batch, the variance unbiased."""
-    for c in range(mean.size):
-        for k in range(2):
+    for k in range(2):
+        by = factor * unbias if k == 1 else factor
+        new = var if k == 1 else mean
+        for c in range(mean.size):
             old = np.float64(widen(fetch(running[k], c, like)))
-            value = mean[c] if k == 0 else var[c] * unbias
-            new = working((1.0 - factor) * old + factor * value, like_x)
-            store(running[k], c, narrow(new, like))
+            value = working((1.0 - factor) * old + by * new[c], like_x)
+            store(running[k], c, narrow(value, like))
 
 
 @njit(error_model="numpy")

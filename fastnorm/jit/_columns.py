@@ -74,10 +74,9 @@ def add_to(sums, k, c, value):
     """Adds to sums[k, c], of which sums[k + 2, c] is what was lost by rounding."""
     total = sums[k, c]
     new = total + value
-    if abs(total) >= abs(value):
-        sums[k + 2, c] += (total - new) + value
-    else:
-        sums[k + 2, c] += (value - new) + total
+    # Knuth's, which asks nothing about which is larger: a loop of these has no branch.
+    back = new - total
+    sums[k + 2, c] += (total - (new - back)) + (value - back)
     sums[k, c] = new
 
 
@@ -127,20 +126,21 @@ def column_sums(p, rows, step, cols, like, shift):
     for k in range(fold):
         for c in range(cols):
             store(place, k * cols + c, working(shift[c], like))
-    sums = np.zeros((4, fold * cols), np.float64)
-    full = rows // fold
-    add_table(p, full, fold * step, fold * cols, like, place, sums)
-    left = rows - full * fold
     rest = np.zeros((4, cols), np.float64)
-    add_table(
-        p + full * fold * step * size_of(like), left, step, cols, like, place, rest
-    )
+    full = rows // fold if fold > 1 else 0
+    if full > 0:
+        sums = np.zeros((4, fold * cols), np.float64)
+        add_table(p, full, fold * step, fold * cols, like, place, sums)
+        for k in range(fold):
+            for c in range(cols):
+                for i in range(2):
+                    add_to(rest, i, c, sums[i, k * cols + c])
+                    rest[i + 2, c] += sums[i + 2, k * cols + c]
+    left = rows - full * fold
+    if left > 0:
+        there = p + full * fold * step * size_of(like)
+        add_table(there, left, step, cols, like, place, rest)
     keep(wide)
-    for k in range(fold):
-        for c in range(cols):
-            for i in range(2):
-                add_to(rest, i, c, sums[i, k * cols + c])
-                rest[i + 2, c] += sums[i + 2, k * cols + c]
     for c in range(cols):
         rest[0, c] = whole(rest[0, c], rest[2, c])
         rest[1, c] = whole(rest[1, c], rest[3, c])
@@ -168,8 +168,12 @@ def column_shift(p, rows, step, cols, like):
 @njit(error_model="numpy")
 def move_shift(shift, sums, count, like):
     """Whether a shift was too far from its mean; those that were are moved there."""
+    far = 0
+    for c in range(shift.size):  # without branches, as there is hardly ever one
+        m, square = sums[0, c] / count, sums[1, c] / count
+        far += 1 if m * m > square - m * m else 0
     moved = False
-    for c in range(shift.size):
+    for c in range(shift.size if far > 0 else 0):
         m, square = sums[0, c] / count, sums[1, c] / count
         if m * m > square - m * m:
             again = np.float64(split_mean(working(shift[c], like), m, like)[0])

@@ -30,7 +30,7 @@ SUMS = {"reassoc", "contract"}
 PLAIN = {"contract"}
 
 
-@njit(fastmath=SUMS, error_model="numpy")
+@njit(fastmath=SUMS, error_model="numpy", forceinline=True)
 def _sums(p, length, like, shift):
     """Of d and d^2 over a block."""
     s = working(0, like)
@@ -95,7 +95,7 @@ def shift_of(p, segs, step, length, size, like):
     return working(total, like)
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def run_sums(p, segs, step, length, size, like, shift):
     """Sums of d and d^2 over a run."""
     if segs == 1 and length <= BLOCK:

@@ -124,9 +124,10 @@ def batch(prologue, epilogue):
         """Rows are samples; found[0] and found[1] become mean and variance."""
         rows, cols, like = shape[0], shape[1], likes[0]
         x, x_step, y_step = arrays[0], strides[0], strides[2]
-        shift = np.zeros(cols, np.float64)
-        parts = np.empty((chunks if options[0] else 0, 2, cols), np.float64)
-        sums = np.zeros((2, cols), np.float64)
+        trained = cols if options[0] else 0  # whose statistics are those of x
+        shift = np.zeros(trained, np.float64)
+        parts = np.empty((chunks, 2, trained), np.float64)
+        sums = np.zeros((2, trained), np.float64)
         if options[0]:
             shift = column_shift(x, rows, x_step, cols, like)
         for turn in range(3 if options[0] else 0):
@@ -136,24 +137,25 @@ def batch(prologue, epilogue):
             add_parts(parts, sums)
             if turn == 2 or not move_shift(shift, sums, np.float64(rows), like):
                 break
-        columns = np.empty((5, cols if options[0] else 0), np.float64)
+        columns = np.empty((5, trained), np.float64)
+        by = own_arrays(cols)
         if options[0]:
             finish_columns(shift, sums, np.float64(rows), like, options[1], columns)
-        by = own_arrays(cols)
-        wide = np.empty((6, cols), np.float64)
-        good = np.ones(cols, np.bool_)
-        if options[0]:
             bad = set_found_factors(arrays, cols, options[1], likes, by, columns, found)
         else:
             bad = set_factors(arrays, cols, options[1], likes, by, found)
         report_all(arrays, cols, found, like)
-        for c in range(cols if bad > 0 else 0):
+        # Columns whose factors need float64 are few, and mostly none.
+        lost = cols if bad > 0 else 0
+        wide = np.empty((6, lost), np.float64)
+        good = np.ones(lost, np.bool_)
+        for c in range(lost):
             if found[3, c] != 0.0:
                 good[c] = _settle(
                     c, x, rows, x_step, by, columns, found, wide, options, arrays, likes
                 )
         if arrays[1] != 0:
-            kept = _keep(x, rows, x_step, cols, good, like)
+            kept = _keep(x, rows, x_step, lost, good, like)
             for i in prange(chunks):
                 hooks, extras = (None, prologue, epilogue), (before, after)
                 p, first, n = _part(x, x_step, like, rows, chunks, i)
@@ -178,6 +180,9 @@ def sums_to(parts, i, sums):
 @njit(error_model="numpy")
 def add_parts(parts, sums):
     """The sums of all chunks, in their order."""
+    if parts.shape[0] == 1:
+        sums[:] = parts[0]
+        return
     both = np.zeros((4, sums.shape[1]), np.float64)
     for i in range(parts.shape[0]):
         for k in range(2):
