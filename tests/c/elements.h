@@ -157,8 +157,8 @@ static inline void hash_elements(fastnorm_dtype dtype, const void *p, size_t n) 
   for (size_t i = 0; i < n; i++) {
     const double v = element(dtype, p, i);
     const uint64_t nan = 0;
-    running_hash = isnan(v) ? hash_bytes(running_hash, &nan, sizeof nan)
-                            : hash_bytes(running_hash, &v, sizeof v);
+    const void *hashed = isnan(v) ? (const void *)&nan : &v;
+    running_hash = hash_array(running_hash, hashed, sizeof v, sizeof v);
   }
 }
 

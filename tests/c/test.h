@@ -105,13 +105,21 @@ static inline double rng_normal(rng *r) {
   return (double)sum * 0x1p-51;
 }
 
-/* FNV-1a. */
-static inline uint64_t hash_bytes(uint64_t hash, const void *bytes, size_t count) {
-  const unsigned char *p = bytes;
+/* FNV-1a of `count` bytes that are elements of `size`, taken as a little-endian machine
+ * has them. */
+static inline uint64_t hash_array(uint64_t hash, const void *array, size_t count,
+                                  size_t size) {
+  const uint16_t one = 1;
+  const size_t flip = *(const unsigned char *)&one ? 0 : size - 1;
+  const unsigned char *p = array;
   for (size_t i = 0; i < count; i++) {
-    hash = (hash ^ p[i]) * UINT64_C(0x100000001b3);
+    hash = (hash ^ p[i - i % size + (i % size ^ flip)]) * UINT64_C(0x100000001b3);
   }
   return hash;
+}
+
+static inline uint64_t hash_bytes(uint64_t hash, const void *bytes, size_t count) {
+  return hash_array(hash, bytes, count, 1);
 }
 
 /* ---- A hash of results, to compare machines -------------------------------------- */

@@ -124,11 +124,19 @@ static void threads(void) {
 static void add_to_hash(const job *j) {
   outputs o = new_outputs(j);
   run_into(*j, &o, 0);
-  running_hash = hash_bytes(running_hash, o.y, o.y_bytes);
-  running_hash = hash_bytes(running_hash, o.mean, o.statistic_bytes);
-  running_hash = hash_bytes(running_hash, o.rstd, o.statistic_bytes);
-  running_hash = hash_bytes(running_hash, o.running_mean, o.stored_bytes);
-  running_hash = hash_bytes(running_hash, o.running_var, o.stored_bytes);
+  const struct {
+    const void *p;
+    size_t bytes, size;
+  } found[] = {
+      {o.y, o.y_bytes, j->op == MOMENTS ? sizeof(double) : element_size(j->dtype)},
+      {o.mean, o.statistic_bytes, statistic_size(j)},
+      {o.rstd, o.statistic_bytes, statistic_size(j)},
+      {o.running_mean, o.stored_bytes, element_size(j->dtype)},
+      {o.running_var, o.stored_bytes, element_size(j->dtype)},
+  };
+  for (size_t i = 0; i < LENGTH(found); i++) {
+    running_hash = hash_array(running_hash, found[i].p, found[i].bytes, found[i].size);
+  }
   free_outputs(&o);
 }
 
@@ -220,7 +228,7 @@ static void add_running_moments(void) {
       free(a.scratch);
     }
     CHECK(fastnorm_running_moments_merge(&s[0], &s[1]) == FASTNORM_OK, "merge");
-    running_hash = hash_bytes(running_hash, stores, sizeof stores);
+    running_hash = hash_array(running_hash, stores, sizeof stores, sizeof(double));
     free(weights);
     free(x);
   }
