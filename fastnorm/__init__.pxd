@@ -12,6 +12,8 @@ from fastnorm._core cimport (
     instance_norm_f64,
     instance_norm_running_f32,
     instance_norm_running_f64,
+    l1_norm_f32,
+    l1_norm_f64,
     l2_norm_f32,
     l2_norm_f64,
     layer_norm_f32,

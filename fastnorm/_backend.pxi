@@ -61,6 +61,8 @@ cdef object more_rows(const RowCall *call):
         more["lengths"] = address(args.lengths)
     if args.exec_.flush_denormals:
         more["flush_denormals"] = True
+    if call.norm == L1_NORM:
+        more["l1_norm"] = True  # younger than backends, which refuse what they know not
     return more
 
 
@@ -68,8 +70,9 @@ cdef int rows_elsewhere(RowCall *call) except -1:
     """The status of a call of a row norm, which fnp_backend serves if it is good.
 
     ``rows(norm, dtypes, x, y, weight, bias, mean, rstd, rows, cols, inner, x_stride,
-    y_stride, eps, num_threads, more)``: `norm` is "layer_norm", "rms_norm" or
-    "l2_norm", `dtypes` those of x, y and the parameters; arrays are addresses or 0.
+    y_stride, eps, num_threads, more)``: `norm` is "layer_norm", "rms_norm",
+    "l2_norm" or "l1_norm", `dtypes` those of x, y and the parameters; arrays are
+    addresses or 0.
     """
     cdef c.fastnorm_layer_norm_args *args = &call.args
     cdef size_t row = args.cols * args.inner
@@ -79,7 +82,7 @@ cdef int rows_elsewhere(RowCall *call) except -1:
     args.exec_.check_only = False
     if status == c.FASTNORM_OK and args.rows * row > 0:
         (<object>fnp_backend).rows(
-            ("layer_norm", "rms_norm", "l2_norm")[<int>call.norm],
+            ("layer_norm", "rms_norm", "l2_norm", "l1_norm")[<int>call.norm],
             (
                 <int>args.dtype, <int>call.y,
                 <int>(args.format.params or default_output(args.dtype)),

@@ -188,6 +188,7 @@ cdef extern from "fastnorm.h" nogil:
         fastnorm_format format
 
     fastnorm_status fastnorm_l2_norm(const fastnorm_l2_norm_args *args)
+    fastnorm_status fastnorm_l1_norm(const fastnorm_l2_norm_args *args)
 
     ctypedef struct fastnorm_batch_norm_args:
         size_t size

@@ -39,6 +39,14 @@ cdef int l2_norm_f64(
     const double *x, double *y, size_t rows, size_t cols, double eps, int num_threads,
 ) noexcept nogil
 
+# The same with norm = sum of |x|.
+cdef int l1_norm_f32(
+    const float *x, float *y, size_t rows, size_t cols, double eps, int num_threads,
+) noexcept nogil
+cdef int l1_norm_f64(
+    const double *x, double *y, size_t rows, size_t cols, double eps, int num_threads,
+) noexcept nogil
+
 # y = (x - mean) / sqrt(var + eps) * weight + bias for each channel of
 # x [batch, channels, spatial], by the given statistics.
 cdef int batch_norm_f32(

@@ -148,6 +148,41 @@ def rms_norm(
     mode: _RmsMode = "plain", flush_denormals: bool = False,
 ) -> Any: ...
 @overload
+def l1_norm(
+    input: NDArray[_F], axis: _Axes = -1, eps: float = 1e-12, *,
+    out: NDArray[_F] | None = None, return_norm: Literal[False] = False,
+    num_threads: int | None = None, out_dtype: None = None,
+    in_scale: float | None = None, in_zero_point: int | None = None,
+    out_scale: float | None = None, out_zero_point: int | None = None,
+    flush_denormals: bool = False,
+) -> NDArray[_F]: ...
+@overload
+def l1_norm(
+    input: NDArray[_F], axis: _Axes = -1, eps: float = 1e-12, *,
+    out: NDArray[_F] | None = None, return_norm: Literal[True],
+    num_threads: int | None = None, out_dtype: None = None,
+    in_scale: float | None = None, in_zero_point: int | None = None,
+    out_scale: float | None = None, out_zero_point: int | None = None,
+    flush_denormals: bool = False,
+) -> tuple[NDArray[_F], NDArray[_F]]: ...
+@overload
+def l1_norm(
+    input: _Input, axis: _Axes = -1, eps: float = 1e-12, *,
+    out: NDArray[Any] | None = None, return_norm: Literal[False] = False,
+    num_threads: int | None = None, out_dtype: DTypeLike | None = None,
+    in_scale: float | None = None, in_zero_point: int | None = None,
+    out_scale: float | None = None, out_zero_point: int | None = None,
+    flush_denormals: bool = False,
+) -> NDArray[Any]: ...
+@overload
+def l1_norm(
+    input: _Input, axis: _Axes = -1, eps: float = 1e-12, *, out: _Output | None = None,
+    return_norm: bool = False, num_threads: int | None = None,
+    out_dtype: DTypeLike | None = None, in_scale: float | None = None,
+    in_zero_point: int | None = None, out_scale: float | None = None,
+    out_zero_point: int | None = None, flush_denormals: bool = False,
+) -> Any: ...
+@overload
 def l2_norm(
     input: NDArray[_F], axis: _Axes = -1, eps: float = 1e-12, *,
     out: NDArray[_F] | None = None, return_norm: Literal[False] = False,

@@ -82,8 +82,8 @@ cdef int rms_norm_f64(
     )
 
 
-cdef int packed_l2_norm(
-    c.fastnorm_dtype dtype, const void *x, void *y, size_t rows, size_t cols,
+cdef int packed_lp_norm(
+    bint l1, c.fastnorm_dtype dtype, const void *x, void *y, size_t rows, size_t cols,
     double eps, int num_threads,
 ) noexcept nogil:
     cdef c.fastnorm_l2_norm_args args
@@ -96,19 +96,31 @@ cdef int packed_l2_norm(
     args.cols = cols
     args.eps = eps_argument(eps)
     args.exec_.num_threads = num_threads
-    return c.fastnorm_l2_norm(&args)
+    return c.fastnorm_l1_norm(&args) if l1 else c.fastnorm_l2_norm(&args)
 
 
 cdef int l2_norm_f32(
     const float *x, float *y, size_t rows, size_t cols, double eps, int num_threads,
 ) noexcept nogil:
-    return packed_l2_norm(c.FASTNORM_FLOAT32, x, y, rows, cols, eps, num_threads)
+    return packed_lp_norm(False, c.FASTNORM_FLOAT32, x, y, rows, cols, eps, num_threads)
 
 
 cdef int l2_norm_f64(
     const double *x, double *y, size_t rows, size_t cols, double eps, int num_threads,
 ) noexcept nogil:
-    return packed_l2_norm(c.FASTNORM_FLOAT64, x, y, rows, cols, eps, num_threads)
+    return packed_lp_norm(False, c.FASTNORM_FLOAT64, x, y, rows, cols, eps, num_threads)
+
+
+cdef int l1_norm_f32(
+    const float *x, float *y, size_t rows, size_t cols, double eps, int num_threads,
+) noexcept nogil:
+    return packed_lp_norm(True, c.FASTNORM_FLOAT32, x, y, rows, cols, eps, num_threads)
+
+
+cdef int l1_norm_f64(
+    const double *x, double *y, size_t rows, size_t cols, double eps, int num_threads,
+) noexcept nogil:
+    return packed_lp_norm(True, c.FASTNORM_FLOAT64, x, y, rows, cols, eps, num_threads)
 
 
 cdef int packed_batch_norm(

@@ -98,14 +98,14 @@ def normalize(
     out_zero_point=None,
     flush_denormals=False,
 ):
-    """`l2_norm` with the signature of ``torch.nn.functional.normalize``.
+    """`l2_norm` or `l1_norm`, with the signature of ``torch.nn.functional.normalize``.
 
     Parameters
     ----------
     input : array_like, any shape
         As for `l2_norm`.
     p : float, default 2.0
-        The exponent of the norm. Only 2 is supported.
+        The exponent of the norm: 1 (see `l1_norm`) or 2.
     dim : int, default 1
         The axis along which the norm is taken.
     eps : float, default 1e-12
@@ -123,13 +123,13 @@ flush_denormals
     Raises
     ------
     ValueError
-        If `p` is not 2 or `dim` is not an axis.
+        If `p` is neither 1 nor 2 or `dim` is not an axis.
     TypeError, ValueError, RuntimeError
         As for `layer_norm`; nothing has been written then.
 
     Notes
     -----
-    ``y = input / max(norm, eps)`` along `dim` [1]_. Where `eps` is 0, zeros give zeros
+    ``y = input / max(norm, eps)`` along `dim`, for the L2 norm as in [1]_. Where `eps` is 0, zeros give zeros
     and not NaN.
 
     References
@@ -148,14 +148,16 @@ flush_denormals
     cdef Extras extras = format_extras(
         out_dtype, in_scale, in_zero_point, out_scale, out_zero_point, flush_denormals
     )
-    if as_number("normalize", "p", p) != 2.0:
-        raise ValueError(f"normalize: p is {p}, only 2 is supported")
+    cdef double exponent = as_number("normalize", "p", p)
+    if exponent != 1.0 and exponent != 2.0:
+        raise ValueError(f"normalize: p is {p}, only 1 and 2 are supported")
     input = host_view("normalize", "input", input)
     cdef ndarray x = as_input("normalize", "input", input)
     if not isinstance(input, ndarray):
         input = x
     return norm_rows(
-        "normalize", L2_NORM, input, None, None, None, as_eps("normalize", eps), out,
+        "normalize", L1_NORM if exponent == 1.0 else L2_NORM, input, None, None, None,
+        as_eps("normalize", eps), out,
         as_axis("normalize", "dim", dim, cnp.PyArray_NDIM(x)), False, num_threads,
         extras,
     )

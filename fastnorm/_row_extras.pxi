@@ -116,7 +116,7 @@ cdef int read_row_extras(
     if call.norm == RMS_NORM:
         call.mode = read_mode(fn, extras.mode)
     if read_format(
-        fn, extras, args.dtype, call.norm != L2_NORM, &args.format, &call.y
+        fn, extras, args.dtype, call.norm < L2_NORM, &args.format, &call.y
     ):
         if span.inner > 1:
             raise ValueError(

@@ -1,4 +1,4 @@
-# _rows.pxi - what layer, RMS and L2 norm share: which axes, and rows in memory.
+# _rows.pxi - what layer, RMS, L2 and L1 norm share: which axes, and rows in memory.
 # SPDX-License-Identifier: MIT
 
 
@@ -170,6 +170,7 @@ cdef enum RowNorm:
     LAYER_NORM
     RMS_NORM
     L2_NORM
+    L1_NORM
 
 
 cdef struct RowCall:
@@ -178,7 +179,7 @@ cdef struct RowCall:
     c.fastnorm_dtype y  # the type of the result
     bint tiny
     bint direct  # the parameters lie where the caller has them
-    c.fastnorm_layer_norm_args args  # an RMS or L2 norm has some of these
+    c.fastnorm_layer_norm_args args  # the other norms have some of these
 
 
 cdef c.fastnorm_status run_rms_norm(const RowCall *call) noexcept nogil:
@@ -211,24 +212,26 @@ cdef c.fastnorm_status run_rms_norm(const RowCall *call) noexcept nogil:
     return c.fastnorm_rms_norm(&rms)
 
 
-cdef c.fastnorm_status run_l2_norm(const RowCall *call) noexcept nogil:
+cdef c.fastnorm_status run_lp_norm(const RowCall *call) noexcept nogil:
     cdef const c.fastnorm_layer_norm_args *args = &call.args
-    cdef c.fastnorm_l2_norm_args l2
-    memset(&l2, 0, sizeof(l2))
-    l2.size = sizeof(l2)
-    l2.dtype = args.dtype
-    l2.x = args.x
-    l2.y = args.y
-    l2.norm = args.rstd
-    l2.rows = args.rows
-    l2.cols = args.cols
-    l2.inner = args.inner
-    l2.x_stride = args.x_stride
-    l2.y_stride = args.y_stride
-    l2.eps = args.eps
-    l2.exec_ = args.exec_
-    l2.format = args.format
-    return c.fastnorm_l2_norm(&l2)
+    cdef c.fastnorm_l2_norm_args lp
+    memset(&lp, 0, sizeof(lp))
+    lp.size = sizeof(lp)
+    lp.dtype = args.dtype
+    lp.x = args.x
+    lp.y = args.y
+    lp.norm = args.rstd
+    lp.rows = args.rows
+    lp.cols = args.cols
+    lp.inner = args.inner
+    lp.x_stride = args.x_stride
+    lp.y_stride = args.y_stride
+    lp.eps = args.eps
+    lp.exec_ = args.exec_
+    lp.format = args.format
+    if call.norm == L1_NORM:
+        return c.fastnorm_l1_norm(&lp)
+    return c.fastnorm_l2_norm(&lp)
 
 
 cdef c.fastnorm_status run_rows_nogil(const RowCall *call) noexcept nogil:
@@ -236,7 +239,7 @@ cdef c.fastnorm_status run_rows_nogil(const RowCall *call) noexcept nogil:
         return c.fastnorm_layer_norm(&call.args)
     if call.norm == RMS_NORM:
         return run_rms_norm(call)
-    return run_l2_norm(call)
+    return run_lp_norm(call)
 
 
 cdef inline int run_rows(RowCall *call) except -1:
@@ -255,7 +258,7 @@ cdef object norm_rows(
     object bias, double eps, object out, object axis, bint return_stats,
     object num_threads, Extras extras,
 ):
-    """All three norms; `extras` is None where none of its keywords was given."""
+    """All four norms; `extras` is None where none of its keywords was given."""
     if cnp.PyArray_CheckExact(input) and is_plain(weight) and is_plain(bias):
         return norm_views(
             fn, norm, input, normalized_shape, weight, bias, eps, out, axis,

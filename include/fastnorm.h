@@ -170,8 +170,7 @@ typedef struct fastnorm_format {
 } fastnorm_format;
 
 /* With v the result so far; vector polynomials, the same bits on every instruction set.
- * The last column bounds the error of the function itself for float (docs/numerics.md).
- */
+ * docs/numerics.md bounds the error of each function itself. */
 typedef enum fastnorm_activation {
   FASTNORM_IDENTITY = 0,
   FASTNORM_RELU = 1,       /* max(v, 0); NaN stays NaN */
@@ -422,6 +421,13 @@ typedef struct fastnorm_l2_norm_args {
 } fastnorm_l2_norm_args;
 
 FASTNORM_API fastnorm_status fastnorm_l2_norm(const fastnorm_l2_norm_args *args);
+
+/* ---- L1 norm -------------------------------------------------------------------- */
+
+/* y = x / max(norm, eps), norm = sum of |x|; all else as for L2 norm. */
+typedef fastnorm_l2_norm_args fastnorm_l1_norm_args;
+
+FASTNORM_API fastnorm_status fastnorm_l1_norm(const fastnorm_l1_norm_args *args);
 
 /* ---- Batch norm ----------------------------------------------------------------- */
 

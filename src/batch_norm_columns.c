@@ -4,7 +4,7 @@
 
 #include "batch_norm_work.h"
 #include "check.h"
-#include "l2.h"
+#include "lp.h"
 #include "threads.h"
 
 typedef struct column_work {
@@ -112,7 +112,7 @@ static void renorm_block(const fn_batch_work *w, size_t first, const fn_table *t
 static void length_block(const fn_batch_work *w, size_t first, const fn_table *t,
                          fn_column_parameters *p, fn_column_stats *s) {
   fn_slow slow[FN_COLUMNS];
-  fn_columns_l2(w->a.kernels, w->a.dtype, t, 0.0, p, s, slow);
+  fn_columns_lp(w->a.kernels, w->a.dtype, t, 0.0, p, s, slow);
   fn_batch_report_norms(w, first, t->cols, s->sum);
   apply_block(w, first, t, s, p);
 }

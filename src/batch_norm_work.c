@@ -8,7 +8,7 @@
 
 #include "batch_norm_work.h"
 #include "check.h"
-#include "l2.h"
+#include "lp.h"
 #include "scale.h"
 #include "threads.h"
 
@@ -146,7 +146,7 @@ static void scale_group(const fn_batch_work *w, size_t first, const fn_runs *g,
   p->weight = fn_vector_read(k, dtype, &w->weight, first, g->rows, &p->weight_room);
   p->bias = fn_vector_read(k, dtype, &w->bias, first, g->rows, &p->bias_room);
   if (w->a.about_zero) {
-    fn_runs_l2(k, dtype, g, 0.0, p->weight, s, &p->scale);
+    fn_runs_lp(k, dtype, g, 0.0, p->weight, s, &p->scale);
     return;
   }
   if (w->renorm)

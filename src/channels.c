@@ -27,7 +27,8 @@ fastnorm_status fn_channels_read(const fastnorm_moments_args *args, const fn_for
       .batch = count ? args->batch : 0,
       .channels = args->channels,
       .spatial = args->spatial,
-      .stride = args->x_stride ? args->x_stride : (ptrdiff_t)args->channels * s,
+      .stride =
+          args->x_stride ? args->x_stride : (ptrdiff_t)(args->channels * args->spatial),
       .channel_stride = args->x_channel_stride ? args->x_channel_stride : s,
       .exec = &args->exec};
   /* a table's channels are adjacent: others can be described with spatial > 1 */
@@ -37,9 +38,9 @@ fastnorm_status fn_channels_read(const fastnorm_moments_args *args, const fn_for
 }
 
 const void *fn_channels_at(const fn_channels *a, size_t n, size_t c) {
-  return (const char *)a->x +
-         ((ptrdiff_t)n * a->stride + (ptrdiff_t)c * a->channel_stride) *
-             (ptrdiff_t)a->element;
+  const ptrdiff_t at = (ptrdiff_t)n * a->stride + (ptrdiff_t)c * a->channel_stride;
+  /* the size of the scratch is also asked for without arrays */
+  return a->x ? (const char *)a->x + at * (ptrdiff_t)a->element : NULL;
 }
 
 bool fn_channels_are_columns(const fn_channels *a) {

@@ -24,7 +24,8 @@ static fn_runs runs_of(const fn_backward *w, const void *p, ptrdiff_t stride,
   const ptrdiff_t apart = w->channels_last ? 1 : channel_stride;
   const ptrdiff_t at =
       (all ? 0 : (ptrdiff_t)sample * stride) + (ptrdiff_t)first * apart;
-  fn_runs g = {.x = (const char *)p + at * (ptrdiff_t)w->f.source.element,
+  /* the size of the scratch is also asked for without arrays */
+  fn_runs g = {.x = p ? (const char *)p + at * (ptrdiff_t)w->f.source.element : NULL,
                .rows = n,
                .row_stride = apart,
                .source = w->f.gathers ? &w->f.source : NULL};

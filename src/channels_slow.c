@@ -107,7 +107,7 @@ static void find_statistics(const fn_backward *w, const fn_view *v, scaled *s) {
   fn_slow f;
   fn_slow_stats(w->dtype, &one, w->eps, w->statistics != FN_ABOUT_ZERO, &f);
   if (w->statistics == FN_ABOUT_ZERO)
-    fn_slow_l2(&f, elements_of(v), 0.0);
+    fn_slow_lp(&f, elements_of(v), 0.0);
   s->exponent = f.exponent;
   s->hi = f.hi;
   s->lo = f.lo;

@@ -103,7 +103,8 @@ static void folded_sums(const fn_kernels *k, fastnorm_dtype dtype, const fn_tabl
     const fn_table f = {.x = adjacent(dtype, &some, &pack),
                         .rows = folded > 0 ? folded : 1,
                         .stride = (ptrdiff_t)(fold * t->cols),
-                        .cols = folded > 0 ? fold * t->cols : rows * t->cols};
+                        .cols = folded > 0 ? fold * t->cols : rows * t->cols,
+                        .magnitudes = t->magnitudes};
     k->moments_columns(&f, shift, sum, sq);
     first += rows;
   }

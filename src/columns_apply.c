@@ -15,13 +15,15 @@ fn_runs fn_table_column(const fn_table *t, fastnorm_dtype dtype, size_t c) {
                      .rows = 1,
                      .segs = 1,
                      .len = t->rows,
-                     .source = t->source};
+                     .source = t->source,
+                     .magnitudes = t->magnitudes};
   return (fn_runs){.x = (const char *)t->x + c * element,
                    .rows = 1,
                    .segs = t->rows,
                    .seg_stride = t->stride,
                    .len = 1,
-                   .source = t->source};
+                   .source = t->source,
+                   .magnitudes = t->magnitudes};
 }
 
 static bool is_slow(const fn_column_stats *s, size_t c) {

@@ -43,6 +43,9 @@ typedef struct fn_runs {
   const void *ahead;
   /* Whether x comes from memory, so that the sums ask for it well ahead. */
   bool far;
+  /* For moments_runs without a shift: sums of |x| in place of those of x^2, and then
+   * of the working type only. */
+  bool magnitudes;
 } fn_runs;
 
 /* A table: `rows` rows of `cols` contiguous elements each. For statistics, `fold` rows
@@ -57,7 +60,15 @@ typedef struct fn_table {
   size_t at;                      /* row 0 is row `at` of what source reads */
   /* For moments_columns, with a shift, where the working type is double: x is float. */
   bool narrow;
+  bool magnitudes; /* as in fn_runs */
 } fn_table;
+
+/* What moments are sums of. */
+typedef enum fn_terms {
+  FN_DEVIATIONS, /* from a shift, and their squares */
+  FN_SQUARES,
+  FN_MAGNITUDES
+} fn_terms;
 
 /* Up to four pieces of a run, of at most a vec each, `all` elements together. */
 typedef struct fn_samples {
@@ -69,7 +80,7 @@ typedef struct fn_samples {
 typedef void fn_shift_runs_kernel(const fn_runs *g, const fn_samples *s, void *shift);
 
 /* moments_runs: sum[r] = sum of (x - shift[r]), sq[r] = sum of (x - shift[r])^2 over
- * run r. Without shift (NULL) only sq, of x itself. */
+ * run r. Without shift (NULL) only sq, of x itself: of x^2, or of |x|. */
 typedef void fn_moments_runs_kernel(const fn_runs *g, const void *shift, double *sum,
                                     double *sq);
 

@@ -3,7 +3,7 @@
 #include "check.h"
 #include "rows.h"
 
-fastnorm_status fastnorm_l2_norm(const fastnorm_l2_norm_args *callers) {
+fastnorm_status fn_rows_lp(const fastnorm_l2_norm_args *callers, fn_rows_norm norm) {
   fastnorm_l2_norm_args args;
   fn_rows_work work;
   fastnorm_status s = fn_read_args(&args, sizeof(args), sizeof(args), callers);
@@ -22,8 +22,12 @@ fastnorm_status fastnorm_l2_norm(const fastnorm_l2_norm_args *callers) {
                                           .eps = args.eps,
                                           .exec = args.exec,
                                           .format = args.format};
-  s = fn_rows_check(&layer, FN_SUM_OF_SQUARES, FASTNORM_RMS_PLAIN, &work);
+  s = fn_rows_check(&layer, norm, FASTNORM_RMS_PLAIN, &work);
   if (s == FASTNORM_OK && work.rows > 0)
     fn_rows_run(&work, &args.exec);
   return s;
+}
+
+fastnorm_status fastnorm_l2_norm(const fastnorm_l2_norm_args *callers) {
+  return fn_rows_lp(callers, FN_SUM_OF_SQUARES);
 }

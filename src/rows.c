@@ -1,4 +1,4 @@
-/* rows.c - norms of the rows of a table: the work that layer, RMS and L2 norm share.
+/* rows.c - norms of the rows of a table: layer, RMS, L2 and L1 norm.
  * SPDX-License-Identifier: MIT
  *
  * Rows are taken in groups that stay in the first-level cache between the two passes;
@@ -8,7 +8,7 @@
 #include "check.h"
 #include "columns.h"
 #include "denormals.h"
-#include "l2.h"
+#include "lp.h"
 #include "runs.h"
 #include "scale.h"
 #include "threads.h"
@@ -53,9 +53,11 @@ void fn_rows_find(const fn_rows_work *w, size_t first, const fn_runs *g,
     find_given(w, first, g, found);
     return;
   }
-  if (w->norm == FN_SUM_OF_SQUARES) {
-    fn_runs_stats(w->kernels, w->dtype, g, 0.0, false, s);
-    fn_runs_l2(w->kernels, w->dtype, g, w->eps, NULL, s, &found->scale);
+  if (fn_is_lp(w->norm)) {
+    fn_runs runs = *g;
+    runs.magnitudes = w->norm == FN_SUM_OF_MAGNITUDES;
+    fn_runs_stats(w->kernels, w->dtype, &runs, 0.0, false, s);
+    fn_runs_lp(w->kernels, w->dtype, &runs, w->eps, NULL, s, &found->scale);
     return;
   }
   const bool centered = is_centered(w);
@@ -72,7 +74,7 @@ void fn_rows_write_stats(const fn_rows_work *w, size_t first, size_t rows,
     if (w->mean)
       set_stat(w, w->mean, first + r,
                slow ? fn_slow_mean(&s->slow[r]) : fn_get(w->dtype, &s->hi, r));
-    if (w->norm == FN_SUM_OF_SQUARES)
+    if (fn_is_lp(w->norm))
       set_stat(w, w->rstd, first + r, s->sum[r]);
     else
       set_stat(w, w->rstd, first + r,
@@ -180,11 +182,11 @@ static void columns_find(const fn_rows_work *w, const fn_table *t, size_t first,
       s->var[c] = fn_get(w->dtype, w->stored_var, first + c);
     }
   } else {
-    fn_columns_stats(w->kernels, w->dtype, t,
-                     w->norm == FN_SUM_OF_SQUARES ? 0.0 : w->eps, centered, s);
+    fn_columns_stats(w->kernels, w->dtype, t, fn_is_lp(w->norm) ? 0.0 : w->eps,
+                     centered, s);
   }
-  if (w->norm == FN_SUM_OF_SQUARES) {
-    fn_columns_l2(w->kernels, w->dtype, t, w->eps, p, s, slow);
+  if (fn_is_lp(w->norm)) {
+    fn_columns_lp(w->kernels, w->dtype, t, w->eps, p, s, slow);
     for (size_t c = 0; c < t->cols; c++)
       set_stat(w, w->rstd, first + c, s->sum[c]);
     return;
@@ -209,7 +211,8 @@ void fn_rows_columns(const fn_rows_work *w, size_t r, size_t c, size_t n) {
                       .stride = inner,
                       .cols = n,
                       .fold = 1,
-                      .source = w->f.gathers ? &w->f.source : NULL};
+                      .source = w->f.gathers ? &w->f.source : NULL,
+                      .magnitudes = w->norm == FN_SUM_OF_MAGNITUDES};
   fn_column_parameters p = {.eps = w->eps,
                             .centered = is_centered(w),
                             .given = w->stored_mean != NULL,

@@ -1,4 +1,4 @@
-/* rows.h - norms of the rows of a table: the work that layer, RMS and L2 norm share.
+/* rows.h - norms of the rows of a table: layer, RMS, L2 and L1 norm.
  * SPDX-License-Identifier: MIT */
 #ifndef FN_ROWS_H
 #define FN_ROWS_H
@@ -11,8 +11,14 @@
 typedef enum fn_rows_norm {
   FN_CENTERED, /* layer norm */
   FN_MEAN_SQUARE,
-  FN_SUM_OF_SQUARES /* L2: rstd is 1 / max(norm, eps), and norm is written, not rstd */
+  /* rstd is 1 / max(norm, eps), and norm is written, not rstd: */
+  FN_SUM_OF_SQUARES,   /* L2 */
+  FN_SUM_OF_MAGNITUDES /* L1 */
 } fn_rows_norm;
+
+static inline bool fn_is_lp(fn_rows_norm norm) {
+  return norm == FN_SUM_OF_SQUARES || norm == FN_SUM_OF_MAGNITUDES;
+}
 
 /* y = (x - mean) * rstd * weight + bias over the cols of [rows, cols, inner]. Arguments
  * are checked, extents not 0. */
@@ -23,7 +29,7 @@ typedef struct fn_rows_work {
   fn_rows_norm norm;
   fastnorm_rms_mode mode;
   const void *x;
-  void *y, *mean, *rstd; /* rstd: or the L2 norm */
+  void *y, *mean, *rstd; /* rstd: or the norm */
   const void *stored_mean, *stored_var;
   const void *post_add;
   fn_vector weight, bias;
@@ -38,11 +44,14 @@ typedef struct fn_rows_work {
 } fn_rows_work;
 
 /* Fills `work` from the arguments, after all checks; work->rows is 0 if there is
- * nothing to do. RMS and L2 norm come as layer norms without what they do not have. */
+ * nothing to do. RMS and Lp norms come as layer norms without what they do not have. */
 fastnorm_status fn_rows_check(const fastnorm_layer_norm_args *args, fn_rows_norm norm,
                               fastnorm_rms_mode mode, fn_rows_work *work);
 
 void fn_rows_run(const fn_rows_work *work, const fastnorm_exec *exec);
+
+/* L2 and L1 norm, whose arguments are the same. */
+fastnorm_status fn_rows_lp(const fastnorm_l2_norm_args *callers, fn_rows_norm norm);
 
 /* ---- between the files of it ---- */
 

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "check.h"
-#include "l2.h"
+#include "lp.h"
 #include "rows_backward.h"
 #include "sum.h"
 
@@ -123,7 +123,7 @@ static void find_statistics(worker *m) {
     }
   } else if (n->norm == FN_SUM_OF_SQUARES) {
     fn_columns_stats(n->kernels, n->dtype, &m->x, 0.0, false, s);
-    fn_columns_l2(n->kernels, n->dtype, &m->x, n->eps, &p, s, slow);
+    fn_columns_lp(n->kernels, n->dtype, &m->x, n->eps, &p, s, slow);
   } else {
     fn_columns_stats(n->kernels, n->dtype, &m->x, n->eps, p.centered, s);
     fn_columns_scale(n->kernels, n->dtype, m->x.cols, &p, s);

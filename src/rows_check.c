@@ -7,7 +7,7 @@
 static double initial_eps(fn_rows_norm norm, const fn_formats *f) {
   if (norm == FN_CENTERED)
     return 1e-5;
-  if (norm == FN_SUM_OF_SQUARES)
+  if (fn_is_lp(norm))
     return 1e-12;
   return f->working == FASTNORM_FLOAT32 ? 0x1p-23 : 0x1p-52;
 }

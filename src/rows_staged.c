@@ -143,11 +143,17 @@ static void apply_halves(staged_rows *p, size_t first, const fn_runs *g) {
   }
 }
 
+/* Which 16-bit elements the kernels read themselves. Not those that magnitudes are
+ * summed of: rare calls, for which a stage will do. */
+static fastnorm_dtype halves_of(const fn_rows_work *w) {
+  const bool may = w->f.gathers && w->norm != FN_SUM_OF_MAGNITUDES;
+  return fn_source_dtype(may ? &w->f.source : NULL);
+}
+
 static bool are_halves(const fn_rows_work *w) {
   const fn_scatter *s = &w->f.sink.scatter;
-  return w->f.gathers && fn_source_dtype(&w->f.source) && w->f.y == w->f.x &&
-         s->activation == FASTNORM_IDENTITY && !w->post_add &&
-         w->mode != FASTNORM_RMS_CAST_BEFORE_WEIGHT;
+  return halves_of(w) && w->f.y == w->f.x && s->activation == FASTNORM_IDENTITY &&
+         !w->post_add && w->mode != FASTNORM_RMS_CAST_BEFORE_WEIGHT;
 }
 
 /* Whole rows in the stage. */
@@ -255,7 +261,7 @@ void fn_rows_staged(const fn_rows_work *w, size_t first, size_t end) {
                        .row_stride = w->x_stride,
                        .segs = 1,
                        .len = w->cols,
-                       .dtype = fn_source_dtype(w->f.gathers ? &w->f.source : NULL),
+                       .dtype = halves_of(w),
                        .source = w->f.gathers ? &w->f.source : NULL,
                        .row = r,
                        .far = w->far};

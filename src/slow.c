@@ -56,7 +56,7 @@ typedef struct walk {
   double first;   /* element */
   bool finite;    /* all of them */
   bool constant;  /* all equal to the first */
-  fn_sum sum, sq; /* of X - origin, scaled */
+  fn_sum sum, sq; /* of X - origin, scaled; sq: or of its magnitudes */
 } walk;
 
 static void survey(fastnorm_dtype dtype, const fn_runs *g, walk *w) {
@@ -89,7 +89,7 @@ static void deviations(fastnorm_dtype dtype, const fn_runs *g, factor f, double 
       for (size_t i = 0; i < n; i++) {
         const double d = fn_get(dtype, p, i) * f.first * f.second - origin;
         fn_sum_add(&w->sum, d);
-        fn_sum_add(&w->sq, d * d);
+        fn_sum_add(&w->sq, g->magnitudes ? fabs(d) : d * d);
       }
     }
 }
@@ -147,6 +147,7 @@ void fn_slow_stats(fastnorm_dtype dtype, const fn_runs *g, double eps, bool cent
   s->hi = s->lo = s->var = 0.0;
   if (centered && w.constant) {
     s->hi = w.first * f.first * f.second;
+    s->var = w.first - w.first; /* 0, but NaN where all are Inf */
   } else if (centered) {
     deviations(dtype, g, f, 0.0, &w);
     s->hi = fn_sum_value(&w.sum) / n;
@@ -158,7 +159,8 @@ void fn_slow_stats(fastnorm_dtype dtype, const fn_runs *g, double eps, bool cent
       s->var = 0.0;
   } else {
     deviations(dtype, g, f, 0.0, &w);
-    s->var = fn_sum_value(&w.sq) / n;
+    const double sum = fn_sum_value(&w.sq);
+    s->var = (g->magnitudes ? sum * sum : sum) / n;
   }
   fn_slow_finish(s, eps);
 }
@@ -183,7 +185,7 @@ void fn_slow_rescale(double var, double eps, fn_slow *s) {
   s->rstd_exponent = other.rstd_exponent - other.exponent + s->exponent;
 }
 
-double fn_slow_l2(fn_slow *s, double n, double eps) {
+double fn_slow_lp(fn_slow *s, double n, double eps) {
   const double norm_sq = s->var * n, norm = ldexp(sqrt(norm_sq), s->exponent);
   s->var = norm_sq;
   if (norm < eps)

@@ -31,7 +31,9 @@ static inline void fn_set(fastnorm_dtype dtype, void *p, size_t i, double value)
     ((double *)p)[i] = value;
 }
 
-/* Statistics of run 0 of g: about its mean, or about zero if not centered. */
+/* Statistics of run 0 of g: about its mean, or about zero if not centered. Where it
+ * asks for magnitudes var is n times the square of their mean, so that fn_slow_lp()
+ * finds the L1 norm as it does the L2 norm. */
 void fn_slow_stats(fastnorm_dtype dtype, const fn_runs *g, double eps, bool centered,
                    fn_slow *s);
 
@@ -46,9 +48,9 @@ void fn_slow_finish(fn_slow *s, double eps);
 /* From now on it is 1 / sqrt(var + eps) of another variance, on the scale of x. */
 void fn_slow_rescale(double var, double eps, fn_slow *s);
 
-/* From moments about zero of n elements to those of the L2 norm, which is the result:
+/* From moments about zero of n elements to those of the norm, which is the result:
  * 1 / rstd becomes max(norm, eps). */
-double fn_slow_l2(fn_slow *s, double n, double eps);
+double fn_slow_lp(fn_slow *s, double n, double eps);
 
 /* Back to the scale of x; what leaves the range of double becomes 0 or Inf. */
 double fn_slow_mean(const fn_slow *s);

@@ -77,7 +77,7 @@ void fn_slow_gradient_statistics(const fn_slow_run *run, fn_rows_norm norm, doub
     given(mean ? fn_get(run->dtype, mean, i) : 0.0, fn_get(run->dtype, rstd, i), s);
   } else if (norm == FN_SUM_OF_SQUARES) {
     fn_slow_stats(run->dtype, &run->x, 0.0, false, s);
-    *slope = fn_slow_l2(s, n, eps) < eps ? 0.0 : 1.0;
+    *slope = fn_slow_lp(s, n, eps) < eps ? 0.0 : 1.0;
   } else {
     fn_slow_stats(run->dtype, &run->x, eps, norm == FN_CENTERED, s);
   }

@@ -68,7 +68,8 @@ static fn_runs gather_positions(fastnorm_dtype working, const fn_runs *g, void *
                    .row_stride = (ptrdiff_t)n,
                    .segs = g->segs,
                    .seg_stride = (ptrdiff_t)g->len,
-                   .len = g->len};
+                   .len = g->len,
+                   .magnitudes = g->magnitudes};
 }
 
 fn_runs fn_gather_runs(fastnorm_dtype working, const fn_runs *g, bool last,
@@ -87,7 +88,8 @@ fn_runs fn_gather_runs(fastnorm_dtype working, const fn_runs *g, bool last,
                      .rows = rows,
                      .row_stride = s->residual_out_stride,
                      .segs = 1,
-                     .len = len};
+                     .len = len,
+                     .magnitudes = g->magnitudes};
   }
   if (!adds && !s->piece && (segs == 1 || g->seg_stride == (ptrdiff_t)len)) {
     len *= segs, segs = 1; /* what is adjacent goes in one call */
@@ -110,7 +112,8 @@ fn_runs fn_gather_runs(fastnorm_dtype working, const fn_runs *g, bool last,
                    .row_stride = (ptrdiff_t)(g->segs * g->len),
                    .segs = g->segs,
                    .seg_stride = (ptrdiff_t)g->len,
-                   .len = g->len};
+                   .len = g->len,
+                   .magnitudes = g->magnitudes};
 }
 
 fn_table fn_gather_table(fastnorm_dtype working, const fn_table *t, void *stage) {
@@ -130,7 +133,8 @@ fn_table fn_gather_table(fastnorm_dtype working, const fn_table *t, void *stage)
                     .rows = t->rows,
                     .stride = (ptrdiff_t)t->cols,
                     .cols = t->cols,
-                    .fold = t->fold};
+                    .fold = t->fold,
+                    .magnitudes = t->magnitudes};
 }
 
 fn_output fn_output_at(fastnorm_dtype working, const fn_output *out, size_t row,

@@ -61,8 +61,7 @@ SMALL_CASES = (
         Case("normalize_image", (2, 4, 5, 3), "NHWC", out, detail="to NCHW")
         for out in (True, False)
     ],
-    rows("l2_norm"),
-    rows("l2_norm", out=False),
+    *[rows(op, out=out) for op in ("l2_norm", "l1_norm") for out in (True, False)],
     Case("moments", (30, 11), "columns", False),
     Case("moments", (300,), "flat", False),
     Case("running_moments", (30, 11), "columns", False),

@@ -36,6 +36,7 @@ SIGNATURES = {
                 "T const *, T *, T const *, T const *, T const *, T const *, " + BATCH,
             ),
             ("l2_norm", f"T const *, T *, {ROWS}"),
+            ("l1_norm", f"T const *, T *, {ROWS}"),
             (
                 "group_norm",
                 "T const *, T *, T const *, T const *, size_t, " + BATCH,
@@ -126,6 +127,15 @@ def l2_norm32(float[:, ::1] x, double eps):
     return status, y
 
 
+def l1_norm32(float[:, ::1] x, double eps):
+    cdef float[:, ::1] y = x.copy()
+    cdef int status
+    with nogil:
+        status = fastnorm.l1_norm_f32(
+            &x[0, 0], &y[0, 0], x.shape[0], x.shape[1], eps, 1)
+    return status, y
+
+
 def group_norm32(
     float[:, :, ::1] x, size_t groups, float[::1] w, float[::1] b, double eps
 ):
@@ -153,6 +163,15 @@ def l2_norm64(double[:, ::1] x, double eps):
     cdef int status
     with nogil:
         status = fastnorm.l2_norm_f64(
+            &x[0, 0], &y[0, 0], x.shape[0], x.shape[1], eps, 1)
+    return status, y
+
+
+def l1_norm64(double[:, ::1] x, double eps):
+    cdef double[:, ::1] y = x.copy()
+    cdef int status
+    with nogil:
+        status = fastnorm.l1_norm_f64(
             &x[0, 0], &y[0, 0], x.shape[0], x.shape[1], eps, 1)
     return status, y
 
@@ -292,10 +311,11 @@ def test_the_functions_do_what_the_python_ones_do(user, suffix):
     status, y = getattr(user, f"instance_norm{suffix}")(x, 1e-3)
     assert status == 0
     np.testing.assert_array_equal(y, fastnorm.instance_norm(x, eps=1e-3))
-    status, y = getattr(user, f"l2_norm{suffix}")(x.reshape(5, 12), 100.0)
-    assert status == 0
-    expected = fastnorm.l2_norm(x.reshape(5, 12), eps=100.0)
-    np.testing.assert_array_equal(y, expected)
+    for name in ("l2_norm", "l1_norm"):
+        status, y = getattr(user, name + suffix)(x.reshape(5, 12), 100.0)
+        assert status == 0
+        expected = getattr(fastnorm, name)(x.reshape(5, 12), eps=100.0)
+        np.testing.assert_array_equal(y, expected)
     mean, m2 = np.empty((2, 4))
     assert getattr(user, f"moments{suffix}")(x, mean, m2) == 0
     state = fastnorm.moments(x, (0, 2), return_state=True)

@@ -24,9 +24,15 @@ OPTIONAL = [
     "rich", "sklearn", "threadpoolctl", "torch",
 ]  # fmt: skip
 NAMES = [
-    "layer_norm", "rms_norm", "l2_norm", "normalize", "batch_norm", "group_norm",
-    "instance_norm", "batch_renorm", "weight_norm", "moments", "merge_moments",
+    "layer_norm", "rms_norm", "l2_norm", "l1_norm", "normalize", "batch_norm",
+    "group_norm", "instance_norm", "batch_renorm", "weight_norm", "moments",
+    "merge_moments",
 ]  # fmt: skip
+LP_SIGNATURE = (
+    "(input, axis=-1, eps=1e-12, *, out=None, return_norm=False, "
+    "num_threads=None, out_dtype=None, in_scale=None, in_zero_point=None, "
+    "out_scale=None, out_zero_point=None, flush_denormals=False)"
+)
 SECTIONS = ["Parameters", "Returns", "Raises", "Notes", "References", "Examples"]
 
 
@@ -101,9 +107,8 @@ def test_signatures_are_those_of_the_contract():
         "post_add=None, activation=None, out_dtype=None, in_scale=None, "
         "in_zero_point=None, out_scale=None, out_zero_point=None, "
         "mode='plain', flush_denormals=False)",
-        "l2_norm": "(input, axis=-1, eps=1e-12, *, out=None, return_norm=False, "
-        "num_threads=None, out_dtype=None, in_scale=None, in_zero_point=None, "
-        "out_scale=None, out_zero_point=None, flush_denormals=False)",
+        "l2_norm": LP_SIGNATURE,
+        "l1_norm": LP_SIGNATURE,
         "normalize": "(input, p=2.0, dim=1, eps=1e-12, *, out=None, num_threads=None, "
         "out_dtype=None, in_scale=None, in_zero_point=None, out_scale=None, "
         "out_zero_point=None, flush_denormals=False)",

@@ -70,6 +70,11 @@ def l2_norm(d):
     return y, z, fastnorm.normalize(d.row_bias, p=2.0, dim=1)
 
 
+def l1_norm(d):
+    y = fastnorm.l1_norm(d.x), fastnorm.l1_norm(d.x, (-1, 2), 100.0)
+    return y, fastnorm.normalize(d.x, 1, -1), fastnorm.normalize(d.row_bias, p=1.0)
+
+
 def batch_norm(d):
     x, m, v, rows = d.x, d.mean, d.var, d.row_weight
     y = fastnorm.batch_norm(x, m, v, d.weight, d.bias)
@@ -118,6 +123,7 @@ FUNCTIONS = [
     layer_norm,
     rms_norm,
     l2_norm,
+    l1_norm,
     batch_norm,
     batch_norm_training,
     group_norm,

@@ -19,6 +19,7 @@ Array = NDArray[Any]
 
 EPS = 1e-5
 L2_EPS = 1e-12
+ORDER = {"l2_norm": 2, "l1_norm": 1}  # p of an Lp norm
 MOMENTUM = 0.1
 GROUPS = 32
 INT8_SCALE = 0.1  # of the cases with a given scale: 127 steps hold every result
@@ -308,6 +309,8 @@ CASES: tuple[Case, ...] = (
     Case("normalize_image", (32, 224, 224, 3), "NHWC", False, Bars(), False, "to NCHW"),
     *_pair("l2_norm", (65536, 64), "rows", None),
     *_pair("l2_norm", (2048, 4096), "rows", None, quick=False),
+    *_pair("l1_norm", (65536, 64), "rows", None),
+    *_pair("l1_norm", (2048, 4096), "rows", None, quick=False),
     Case("moments", (1_000_000, 64), "columns", False, quick=False),
     Case("moments", _SMALL_TABLE, "columns", False),
     Case("moments", (1 << 24,), "flat", False, quick=False),

@@ -21,6 +21,7 @@ from .cases import (
     INT8_SCALE,
     L2_EPS,
     MOMENTUM,
+    ORDER,
     Array,
     Case,
     Data,
@@ -134,8 +135,9 @@ def _instance_norm(case: Case, data: Data) -> Job:
     return Job(call)
 
 
-def _l2_norm(case: Case, data: Data) -> Job:
-    return Job(partial(fastnorm.l2_norm, data.x, -1, L2_EPS, **_out(case, data)))
+def _lp_norm(case: Case, data: Data) -> Job:
+    norm = getattr(fastnorm, case.op)
+    return Job(partial(norm, data.x, -1, L2_EPS, **_out(case, data)))
 
 
 def _normalize_image(case: Case, data: Data) -> Job:
@@ -171,7 +173,7 @@ FASTNORM = Engine(
         "instance_norm": _instance_norm,
         "batch_norm_masked": fastnorm_masked,
         **dict.fromkeys(GRADIENTS, fastnorm_gradient),
-        "l2_norm": _l2_norm,
+        **dict.fromkeys(ORDER, _lp_norm),
         "normalize_image": _normalize_image,
         "moments": _moments,
         "running_moments": fastnorm_running,

@@ -19,6 +19,7 @@ from .cases import (
     INT8_SCALE,
     L2_EPS,
     MOMENTUM,
+    ORDER,
     Array,
     Case,
     Data,
@@ -199,12 +200,13 @@ def _group_norm(case: Case, data: Data) -> Job:
     return Job(call, lambda y: (y.reshape(case.shape),))
 
 
-def _l2_norm(case: Case, data: Data) -> Job:
+def _lp_norm(case: Case, data: Data) -> Job:
     x = data.x
     out = data.output() if case.out else None
+    order = ORDER[case.op]
 
     def call() -> Any:
-        norm = np.linalg.norm(x, axis=-1, keepdims=True)
+        norm = np.linalg.norm(x, order, axis=-1, keepdims=True)
         return np.divide(x, np.maximum(norm, L2_EPS), out=out)
 
     return Job(call)
@@ -289,7 +291,7 @@ NUMPY = Engine(
         "batch_norm_masked": numpy_masked,
         "group_norm": _group_norm,
         "instance_norm": _group_norm,
-        "l2_norm": _l2_norm,
+        **dict.fromkeys(ORDER, _lp_norm),
         "normalize_image": _normalize_image,
         "moments": _moments,
         "running_moments": numpy_running,

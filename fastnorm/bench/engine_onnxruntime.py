@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .cases import EPS, GROUPS, INT8_SCALE, Array, Case, Data
+from .cases import EPS, GROUPS, INT8_SCALE, ORDER, Array, Case, Data
 from .engine import Engine, Job
 
 # an old enough file format, and opsets where all operations have the form used here
@@ -183,8 +183,9 @@ def _group_norm(case: Case, data: Data) -> Job | None:
     return _job(case, data, [node], _affine(data))
 
 
-def _l2_norm(case: Case, data: Data) -> Job:
-    return _job(case, data, [_node("LpNormalization", "x", p=2, axis=-1)], {})
+def _lp_norm(case: Case, data: Data) -> Job:
+    node = _node("LpNormalization", "x", p=ORDER[case.op], axis=-1)
+    return _job(case, data, [node], {})
 
 
 ONNXRUNTIME = Engine(
@@ -203,6 +204,6 @@ ONNXRUNTIME = Engine(
         "batch_norm_add_relu": _batch_norm,
         "group_norm": _group_norm,
         "instance_norm": _group_norm,
-        "l2_norm": _l2_norm,
+        **dict.fromkeys(ORDER, _lp_norm),
     },
 )

@@ -14,7 +14,7 @@ import numpy as np
 
 import fastnorm
 
-from .cases import EPS, GROUPS, INT8_SCALE, L2_EPS, MOMENTUM, Array, Case, Data
+from .cases import EPS, GROUPS, INT8_SCALE, L2_EPS, MOMENTUM, ORDER, Array, Case, Data
 from .engine import Engine, Job
 from .gradients import torch_autograd, torch_gradient
 from .masks import torch_masked
@@ -182,13 +182,14 @@ def _instance_norm(case: Case, data: Data) -> Job:
     return Job(call, _reader(case), allocates=True)
 
 
-def _l2_norm(case: Case, data: Data) -> Job:
+def _lp_norm(case: Case, data: Data) -> Job:
     import torch
     from torch.nn import functional
 
     out = {"out": torch.from_numpy(data.output())} if case.out else {}
     x = torch.from_numpy(data.x)
-    return Job(partial(functional.normalize, x, 2.0, -1, L2_EPS, **out))
+    order = float(ORDER[case.op])
+    return Job(partial(functional.normalize, x, order, -1, L2_EPS, **out))
 
 
 def _normalize_image(case: Case, data: Data) -> Job:
@@ -240,7 +241,7 @@ TORCH = Engine(
         "instance_norm_backward": torch_autograd,
         "weight_norm_backward": torch_autograd,
         "batch_norm_masked": torch_masked,
-        "l2_norm": _l2_norm,
+        **dict.fromkeys(ORDER, _lp_norm),
         "normalize_image": _normalize_image,
         "moments": _moments,
         "weight_norm": torch_weight_norm,

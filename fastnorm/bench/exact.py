@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .cases import EPS, GROUPS, INT8_SCALE, L2_EPS, MOMENTUM, Array, Case, Data
+from .cases import EPS, GROUPS, INT8_SCALE, L2_EPS, MOMENTUM, ORDER, Array, Case, Data
 from .engine import pair
 from .gradients import exact_gradient
 from .masks import exact_masked
@@ -75,8 +75,8 @@ def exact_results(case: Case, data: Data) -> tuple[Array, ...]:
             eps=EPS,
             channel_axis=case.channel_axis,
         )
-    elif case.op == "l2_norm":
-        y = reference.l2_norm(data.x, -1, L2_EPS)
+    elif case.op in ORDER:
+        y = reference.normalize(data.x, ORDER[case.op], -1, L2_EPS)
     elif case.op == "normalize_image":
         y = reference.normalize_image(data.x, "imagenet", "imagenet")
     else:

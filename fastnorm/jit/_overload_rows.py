@@ -1,4 +1,4 @@
-# _overload_rows.py - layer, RMS and L2 norm inside @njit.
+# _overload_rows.py - layer, RMS, L2 and L1 norm inside @njit.
 # SPDX-License-Identifier: MIT
 """What Numba is given for each function: types in, an implementation out."""
 
@@ -120,8 +120,8 @@ def rms_norm(
     return implementation
 
 
-def l2_rows(call: Call, name: str, axis: Any, eps: Any, out: Any, threads: Any) -> Any:
-    """Compiled: the L2 norm over the last axes, which `axis` must name."""
+def lp_rows(call: Call, name: str, axis: Any, eps: Any, out: Any, threads: Any) -> Any:
+    """Compiled: the Lp norm, p = 1 or 2, over the last axes, which `axis` must name."""
     axes, nd, dtype = call.axes(name, axis), call.input.ndim, call.input.dtype
     first = nd - len(axes)
     if not axes or axes[0] != first:
@@ -131,18 +131,42 @@ def l2_rows(call: Call, name: str, axis: Any, eps: Any, out: Any, threads: Any) 
         call.output(out),
         call.threads(threads),
     )
-    check, run = call.status(), kernel(f"l2_norm_f{dtype.bitwidth}")
+    check = call.status()
+    run1, run2 = (
+        kernel(f"l1_norm_f{dtype.bitwidth}"),
+        kernel(f"l2_norm_f{dtype.bitwidth}"),
+    )
 
     @compiled
-    def norm(input, eps, out, num_threads):
+    def norm(input, p, eps, out, num_threads):
         used_eps, threads = read_eps(eps), read_threads(num_threads)
         y = read_out(out, input)
         rows, cols = extent(input.shape, 0, first), extent(input.shape, first, nd)
         x = np.ascontiguousarray(input)
-        check(run((x, y), (rows, cols, used_eps, threads)))
+        if p == 1.0:
+            check(run1((x, y), (rows, cols, used_eps, threads)))
+        else:
+            check(run2((x, y), (rows, cols, used_eps, threads)))
         return y
 
     return norm
+
+
+def by_axis(call: Call, p: float, axis: Any, eps: Any, out: Any, threads: Any) -> Any:
+    if isinstance(axis, types.NoneType):
+        raise call.error("axis is None, an integer or a tuple of integers is needed")
+    norm = lp_rows(call, "axis", axis, eps, out, threads)
+
+    def implementation(
+        input,
+        axis=-1,
+        eps=1e-12,
+        out=None,
+        num_threads=None,
+    ):
+        return norm(input, p, eps, out, num_threads)
+
+    return implementation
 
 
 def l2_norm(
@@ -155,20 +179,20 @@ def l2_norm(
     **refused: Any,
 ) -> Any:
     call = Call("l2_norm", input, refused)
-    if isinstance(axis, types.NoneType):
-        raise call.error("axis is None, an integer or a tuple of integers is needed")
-    norm = l2_rows(call, "axis", axis, eps, out, num_threads)
+    return by_axis(call, 2.0, axis, eps, out, num_threads)
 
-    def implementation(
-        input,
-        axis=-1,
-        eps=1e-12,
-        out=None,
-        num_threads=None,
-    ):
-        return norm(input, eps, out, num_threads)
 
-    return implementation
+def l1_norm(
+    input: Any,
+    axis: Any = -1,
+    eps: Any = 1e-12,
+    *,
+    out: Any = None,
+    num_threads: Any = None,
+    **refused: Any,
+) -> Any:
+    call = Call("l1_norm", input, refused)
+    return by_axis(call, 1.0, axis, eps, out, num_threads)
 
 
 def normalize(
@@ -184,7 +208,7 @@ def normalize(
     call = Call("normalize", input, refused)
     call.number("p", p)
     call.integer("dim", dim)
-    norm = l2_rows(call, "dim", dim, eps, out, num_threads)
+    norm = lp_rows(call, "dim", dim, eps, out, num_threads)
 
     def implementation(
         input,
@@ -194,8 +218,10 @@ def normalize(
         out=None,
         num_threads=None,
     ):
-        if p != 2.0:
-            raise RefusalError("normalize: p is {}, only 2 is supported", float(p))
-        return norm(input, eps, out, num_threads)
+        if p != 1.0 and p != 2.0:
+            raise RefusalError(
+                "normalize: p is {}, only 1 and 2 are supported", float(p)
+            )
+        return norm(input, p, eps, out, num_threads)
 
     return implementation

@@ -13,6 +13,7 @@ OVERLOADS = (
     rows.layer_norm,
     rows.rms_norm,
     rows.l2_norm,
+    rows.l1_norm,
     rows.normalize,
     channels.batch_norm,
     channels.group_norm,

@@ -31,7 +31,7 @@ from ._elements import activate, dequantize, quantize, round_to
 from ._image import normalize_image
 from ._moments import merge_moments, moments
 from ._renorm import batch_renorm
-from ._rows import l2_norm, layer_norm, normalize, rms_norm
+from ._rows import l1_norm, l2_norm, layer_norm, normalize, rms_norm
 from ._running import RunningMoments
 from ._samples import group_norm, instance_norm
 from ._weight_norm import weight_norm
@@ -48,6 +48,7 @@ __all__ = [
     "group_norm_backward",
     "instance_norm",
     "instance_norm_backward",
+    "l1_norm",
     "l2_norm",
     "l2_norm_backward",
     "layer_norm",

@@ -1,4 +1,4 @@
-# reference/_rows.py - layer_norm, rms_norm, l2_norm and normalize.
+# reference/_rows.py - layer_norm, rms_norm, l2_norm, l1_norm and normalize.
 # SPDX-License-Identifier: MIT
 from __future__ import annotations
 
@@ -286,7 +286,44 @@ flush_denormals
     ValueError
         If shapes do not fit or `eps` is negative or not finite.
     """
-    fn = "l2_norm"
+    return _by_norm(
+        "l2_norm", np.square, input, axis, eps, out, return_norm, out_dtype, in_scale,
+        in_zero_point, out_scale, out_zero_point, flush_denormals,
+    )  # fmt: skip
+
+
+def l1_norm(
+    input: ArrayLike,
+    axis: Axes = -1,
+    eps: float = 1e-12,
+    *,
+    out: Array | None = None,
+    return_norm: bool = False,
+    num_threads: int | None = None,  # noqa: ARG001
+    out_dtype: DTypeLike | None = None,
+    in_scale: float | None = None,
+    in_zero_point: int | None = None,
+    out_scale: float | None = None,
+    out_zero_point: int | None = None,
+    flush_denormals: bool = False,
+) -> Results:
+    """Division by the sum of magnitudes: ``x / max(sum(abs(x)), eps)``.
+
+    Parameters, results and errors are those of `l2_norm`.
+    """
+    return _by_norm(
+        "l1_norm", np.abs, input, axis, eps, out, return_norm, out_dtype, in_scale,
+        in_zero_point, out_scale, out_zero_point, flush_denormals,
+    )  # fmt: skip
+
+
+def _by_norm(
+    fn: str, terms: Any, input: ArrayLike, axis: Axes, eps: float, out: Array | None,
+    return_norm: bool, out_dtype: DTypeLike | None, in_scale: float | None,
+    in_zero_point: int | None, out_scale: float | None, out_zero_point: int | None,
+    flush_denormals: bool,
+) -> Results:  # fmt: skip
+    """Both norms: the sum of `terms`, or the root of it if they are squares."""
     given = Input(fn, input, in_scale, in_zero_point, flush_denormals)
     axes = normalized_axes(fn, given.x, None, axis)
     eps = checked_eps(fn, eps)
@@ -295,7 +332,8 @@ flush_denormals
     kept = [1 if i in axes else n for i, n in enumerate(given.x.shape)]
     rows = last.reshape(*last.shape[: last.ndim - len(axes)], -1) if last.size else last
     if given.x.size:
-        norm = np.sqrt(np.square(rows).sum(axis=-1)).reshape(kept)
+        norm = terms(rows).sum(axis=-1).reshape(kept)
+        norm = np.sqrt(norm) if terms is np.square else norm
     else:
         norm = np.zeros(kept, wide)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -320,16 +358,16 @@ def normalize(
     out_zero_point: int | None = None,
     flush_denormals: bool = False,
 ) -> Any:
-    """`l2_norm` along `dim`, with the signature of ``torch.nn.functional.normalize``.
+    """`l2_norm` (or, for a `p` of 1, `l1_norm`) along `dim`, called as torch has it.
 
     Raises
     ------
     ValueError
-        If `p` is not 2, or as for `l2_norm`.
+        If `p` is neither 1 nor 2, or as for `l2_norm`.
     """
-    if p != 2:
-        raise ValueError(f"normalize: p is {p}, only 2 is supported")
-    return l2_norm(
+    if p not in (1, 2):
+        raise ValueError(f"normalize: p is {p}, only 1 and 2 are supported")
+    return (l2_norm if p == 2 else l1_norm)(
         input,
         axis_index("normalize", dim, np.ndim(input)),
         eps,

@@ -10,7 +10,10 @@
  * block, a block's lanes are summed by a tree, and the blocks in double. So the error
  * does not grow with the length of a run, and stays small even where every addition
  * rounds the same way: after an outlier, equal small squares lose up to half a unit in
- * the last place each (with chains of 16 that was 4.7e-7 of a variance, now 2e-7). */
+ * the last place each (with chains of 16 that was 4.7e-7 of a variance, now 2e-7).
+ *
+ * Magnitudes (the L1 norm) are another term in the same chains and not a reduction of
+ * their own: one line of add_vec(), with every path, bound and order of the squares. */
 
 #define FN_CHAIN 8
 #define FN_BLOCK (2 * FN_CHAIN)
@@ -37,13 +40,13 @@ FN_WORD void FN_KERNEL(sum_slots)(T (*slots)[FN_HALF], size_t n, T *out) {
   }
 }
 
-FN_WORD void FN_KERNEL(drain)(pending *p, bool centered, double *sum, double *sq) {
+FN_WORD void FN_KERNEL(drain)(pending *p, fn_terms kind, double *sum, double *sq) {
   T s[16], q[16];
-  if (centered)
+  if (kind == FN_DEVIATIONS)
     FN_KERNEL(sum_slots)(p->sum, p->n, s);
   FN_KERNEL(sum_slots)(p->sq, p->n, q);
   for (size_t i = 0; i < p->n; i++) {
-    if (centered)
+    if (kind == FN_DEVIATIONS)
       sum[p->row[i]] += (double)s[i];
     sq[p->row[i]] += (double)q[i];
   }
@@ -61,11 +64,11 @@ FN_WORD block FN_KERNEL(empty_block)(vec shift) {
   return (block){shift, zero, zero, zero, zero};
 }
 
-FN_WORD void FN_KERNEL(add_vec)(block *b, vec v, bool centered) {
-  const vec d = centered ? V(sub)(v, b->shift) : v;
-  if (centered)
+FN_WORD void FN_KERNEL(add_vec)(block *b, vec v, fn_terms kind) {
+  const vec d = kind == FN_DEVIATIONS ? V(sub)(v, b->shift) : v;
+  if (kind == FN_DEVIATIONS)
     b->s = V(add)(b->s, d);
-  b->q = V(fma)(d, d, b->q);
+  b->q = kind == FN_MAGNITUDES ? V(add)(b->q, V(abs)(d)) : V(fma)(d, d, b->q);
 }
 
 /* Whole vecs of x from element i on. The processor's own prefetch stays a little ahead
@@ -82,9 +85,9 @@ FN_WORD void FN_KERNEL(ask_ahead)(const void *x, size_t i, size_t steps, bool fa
 }
 
 FN_WORD void FN_KERNEL(add_steps)(block *b, const void *x, size_t i, size_t steps,
-                                  bool centered, fastnorm_dtype dtype) {
+                                  fn_terms kind, fastnorm_dtype dtype) {
   for (const size_t end = i + steps * FN_VEC; i != end; i += FN_VEC)
-    FN_KERNEL(add_vec)(b, FN_KERNEL(fetch)(dtype, x, i, FN_VEC), centered);
+    FN_KERNEL(add_vec)(b, FN_KERNEL(fetch)(dtype, x, i, FN_VEC), kind);
 }
 
 FN_WORD void FN_KERNEL(end_chain)(block *b) {
@@ -93,18 +96,18 @@ FN_WORD void FN_KERNEL(end_chain)(block *b) {
   b->s = b->q = V(splat)((T)0);
 }
 
-FN_WORD void FN_KERNEL(store_block)(T *sum, T *sq, const block *b, bool centered) {
-  if (centered)
+FN_WORD void FN_KERNEL(store_block)(T *sum, T *sq, const block *b, fn_terms kind) {
+  if (kind == FN_DEVIATIONS)
     V(store_folded)(sum, V(add)(b->first_s, b->s));
   V(store_folded)(sq, V(add)(b->first_q, b->q));
 }
 
-FN_WORD void FN_KERNEL(flush)(pending *p, const block *b, size_t r, bool centered,
+FN_WORD void FN_KERNEL(flush)(pending *p, const block *b, size_t r, fn_terms kind,
                               double *sum, double *sq) {
-  FN_KERNEL(store_block)(p->sum[p->n], p->sq[p->n], b, centered);
+  FN_KERNEL(store_block)(p->sum[p->n], p->sq[p->n], b, kind);
   p->row[p->n] = r;
   if (++p->n == 16)
-    FN_KERNEL(drain)(p, centered, sum, sq);
+    FN_KERNEL(drain)(p, kind, sum, sq);
 }
 
 /* Whole blocks, whose sums never leave the registers: both chains in step, as an
@@ -112,7 +115,7 @@ FN_WORD void FN_KERNEL(flush)(pending *p, const block *b, size_t r, bool centere
  * cache: 96 ns for 118). Two blocks in step were slower. */
 FN_WORD size_t FN_KERNEL(add_blocks)(pending *p, const fn_runs *g, const void *x,
                                      size_t from, size_t len, vec shift, size_t r,
-                                     bool centered, fastnorm_dtype dtype, double *sum,
+                                     fn_terms kind, fastnorm_dtype dtype, double *sum,
                                      double *sq) {
   const size_t chain = FN_CHAIN * FN_VEC;
   const bool far = g->far;
@@ -123,16 +126,16 @@ FN_WORD size_t FN_KERNEL(add_blocks)(pending *p, const fn_runs *g, const void *x
     for (size_t k = 0; k < FN_CHAIN; k++) {
       const size_t at = from + i + k * FN_VEC;
       FN_KERNEL(ask_ahead)(x, at + k * FN_VEC, 2, far, dtype);
-      FN_KERNEL(add_steps)(&first, x, at, 1, centered, dtype);
+      FN_KERNEL(add_steps)(&first, x, at, 1, kind, dtype);
       if (FN_IN_STEP)
-        FN_KERNEL(add_steps)(&second, x, at + chain, 1, centered, dtype);
+        FN_KERNEL(add_steps)(&second, x, at + chain, 1, kind, dtype);
     }
     if (!FN_IN_STEP)
       FN_KERNEL(add_steps)
-    (&second, x, from + i + chain, FN_CHAIN, centered, dtype);
+    (&second, x, from + i + chain, FN_CHAIN, kind, dtype);
     second.first_s = first.s;
     second.first_q = first.q;
-    FN_KERNEL(flush)(p, &second, r, centered, sum, sq);
+    FN_KERNEL(flush)(p, &second, r, kind, sum, sq);
   }
   return i;
 }
@@ -140,7 +143,7 @@ FN_WORD size_t FN_KERNEL(add_blocks)(pending *p, const fn_runs *g, const void *x
 /* A run whose segments are not whole blocks: chains and blocks go on from one segment
  * to the next, and a segment's last few elements are a step. */
 FN_WORD void FN_KERNEL(add_run)(const fn_runs *g, vec shift, size_t r, pending *p,
-                                double *sum, double *sq, bool centered,
+                                double *sum, double *sq, fn_terms kind,
                                 fastnorm_dtype dtype) {
   const size_t len = g->len, segs = g->segs;
   block b = FN_KERNEL(empty_block)(shift);
@@ -152,50 +155,50 @@ FN_WORD void FN_KERNEL(add_run)(const fn_runs *g, vec shift, size_t r, pending *
     while (left > 0) {
       if (steps == 0) {
         const size_t done =
-            FN_KERNEL(add_blocks)(p, g, x, i, left, shift, r, centered, dtype, sum, sq);
+            FN_KERNEL(add_blocks)(p, g, x, i, left, shift, r, kind, dtype, sum, sq);
         i += done;
         left -= done;
       }
       const size_t full = left / FN_VEC, room = FN_CHAIN - steps % FN_CHAIN;
       const size_t now = full < room ? full : room;
       FN_KERNEL(ask_ahead)(x, i, now, g->far, dtype);
-      FN_KERNEL(add_steps)(&b, x, i, now, centered, dtype);
+      FN_KERNEL(add_steps)(&b, x, i, now, kind, dtype);
       i += now * FN_VEC;
       left -= now * FN_VEC;
       steps += now;
       if (left > 0 && left < FN_VEC && now < room) {
         FN_KERNEL(add_vec)
-        (&b, FN_KERNEL(fetch_or)(dtype, x, i, left, shift), centered);
+        (&b, FN_KERNEL(fetch_or)(dtype, x, i, left, shift), kind);
         left = 0;
         steps++;
       }
       if (steps == FN_CHAIN)
         FN_KERNEL(end_chain)(&b);
       if (steps == FN_BLOCK) {
-        FN_KERNEL(flush)(p, &b, r, centered, sum, sq);
+        FN_KERNEL(flush)(p, &b, r, kind, sum, sq);
         b = FN_KERNEL(empty_block)(shift);
         steps = 0;
       }
     }
   }
   if (steps > 0)
-    FN_KERNEL(flush)(p, &b, r, centered, sum, sq);
+    FN_KERNEL(flush)(p, &b, r, kind, sum, sq);
 }
 
 FN_WORD void FN_KERNEL(moments_of_long_runs)(const fn_runs *g, const T *shift,
-                                             double *sum, double *sq, bool centered,
+                                             double *sum, double *sq, fn_terms kind,
                                              fastnorm_dtype dtype) {
   pending p;
   p.n = 0;
   for (size_t r = 0; r < g->rows; r++) {
-    if (centered)
+    if (kind == FN_DEVIATIONS)
       sum[r] = 0.0;
     sq[r] = 0.0;
     FN_KERNEL(add_run)
-    (g, V(splat)(centered ? shift[r] : (T)0), r, &p, sum, sq, centered, dtype);
+    (g, V(splat)(kind == FN_DEVIATIONS ? shift[r] : (T)0), r, &p, sum, sq, kind, dtype);
   }
   if (p.n > 0)
-    FN_KERNEL(drain)(&p, centered, sum, sq);
+    FN_KERNEL(drain)(&p, kind, sum, sq);
 }
 
 /* The 16 (or fewer) sums of slots, as doubles. */
@@ -208,7 +211,7 @@ FN_WORD void FN_KERNEL(sums_to)(double *to, T (*slots)[FN_HALF], size_t n) {
 /* Runs of one block: 16 at a time, whose sums then share one tree and leave as vectors.
  * The sums are those of the runs above, to the bit. */
 FN_WORD void FN_KERNEL(moments_of_short_runs)(const fn_runs *g, const T *shift,
-                                              double *sum, double *sq, bool centered,
+                                              double *sum, double *sq, fn_terms kind,
                                               fastnorm_dtype dtype) {
   const size_t steps = g->len / FN_VEC, left = g->len % FN_VEC;
   const size_t first = steps < FN_CHAIN ? steps : FN_CHAIN;
@@ -218,21 +221,21 @@ FN_WORD void FN_KERNEL(moments_of_short_runs)(const fn_runs *g, const T *shift,
     for (size_t k = 0; k < rows; k++) {
       const void *x =
           FN_KERNEL(element)(dtype, g->x, (ptrdiff_t)(r + k) * g->row_stride);
-      const vec shift_k = V(splat)(centered ? shift[r + k] : (T)0);
+      const vec shift_k = V(splat)(kind == FN_DEVIATIONS ? shift[r + k] : (T)0);
       block b = FN_KERNEL(empty_block)(shift_k);
       FN_KERNEL(ask_ahead)(x, 0, steps, g->far, dtype);
-      FN_KERNEL(add_steps)(&b, x, 0, first, centered, dtype);
+      FN_KERNEL(add_steps)(&b, x, 0, first, kind, dtype);
       if (steps >= FN_CHAIN) {
         FN_KERNEL(end_chain)(&b);
         FN_KERNEL(add_steps)
-        (&b, x, first * FN_VEC, steps - first, centered, dtype);
+        (&b, x, first * FN_VEC, steps - first, kind, dtype);
       }
       if (left > 0)
         FN_KERNEL(add_vec)
-      (&b, FN_KERNEL(fetch_or)(dtype, x, steps * FN_VEC, left, shift_k), centered);
-      FN_KERNEL(store_block)(sums[k], sqs[k], &b, centered);
+      (&b, FN_KERNEL(fetch_or)(dtype, x, steps * FN_VEC, left, shift_k), kind);
+      FN_KERNEL(store_block)(sums[k], sqs[k], &b, kind);
     }
-    if (centered)
+    if (kind == FN_DEVIATIONS)
       FN_KERNEL(sums_to)(sum + r, sums, rows);
     FN_KERNEL(sums_to)(sq + r, sqs, rows);
   }
@@ -240,44 +243,49 @@ FN_WORD void FN_KERNEL(moments_of_short_runs)(const fn_runs *g, const T *shift,
 
 /* Runs of half a vec: two in each vec, which is already what a slot holds. */
 FN_WORD void FN_KERNEL(moments_of_tiny_runs)(const fn_runs *g, const T *shift,
-                                             double *sum, double *sq, bool centered) {
+                                             double *sum, double *sq, fn_terms kind) {
   for (size_t r = 0; r < g->rows; r += 16) {
     const size_t rows = g->rows - r < 16 ? g->rows - r : 16;
     T sums[16][FN_HALF], sqs[16][FN_HALF];
     for (size_t k = 0; k < rows; k += 2) { /* an odd last run is its own partner */
       const size_t a = r + k, b = k + 1 < rows ? a + 1 : a;
-      const vec shift_k = centered ? V(splat2)(shift[a], shift[b]) : V(splat)((T)0);
+      const vec shift_k =
+          kind == FN_DEVIATIONS ? V(splat2)(shift[a], shift[b]) : V(splat)((T)0);
       const vec v =
           V(load2_or)((const T *)g->x + (ptrdiff_t)a * g->row_stride,
                       (const T *)g->x + (ptrdiff_t)b * g->row_stride, g->len, shift_k);
-      const vec d = centered ? V(sub)(v, shift_k) : v;
-      if (centered)
+      const vec d = kind == FN_DEVIATIONS ? V(sub)(v, shift_k) : v;
+      if (kind == FN_DEVIATIONS)
         V(store)(sums[k], d);
-      V(store)(sqs[k], V(mul)(d, d));
+      V(store)(sqs[k], kind == FN_MAGNITUDES ? V(abs)(d) : V(mul)(d, d));
     }
-    if (centered)
+    if (kind == FN_DEVIATIONS)
       FN_KERNEL(sums_to)(sum + r, sums, rows);
     FN_KERNEL(sums_to)(sq + r, sqs, rows);
   }
 }
 
 FN_WORD void FN_KERNEL(moments_of)(const fn_runs *g, const T *shift, double *sum,
-                                   double *sq, bool centered, fastnorm_dtype dtype) {
+                                   double *sq, fn_terms kind, fastnorm_dtype dtype) {
   if (g->segs == 1 && g->len <= FN_HALF && dtype == FASTNORM_DEFAULT)
-    FN_KERNEL(moments_of_tiny_runs)(g, shift, sum, sq, centered);
+    FN_KERNEL(moments_of_tiny_runs)(g, shift, sum, sq, kind);
   else if (g->segs == 1 && g->len <= FN_BLOCK * FN_VEC)
-    FN_KERNEL(moments_of_short_runs)(g, shift, sum, sq, centered, dtype);
+    FN_KERNEL(moments_of_short_runs)(g, shift, sum, sq, kind, dtype);
   else
-    FN_KERNEL(moments_of_long_runs)(g, shift, sum, sq, centered, dtype);
+    FN_KERNEL(moments_of_long_runs)(g, shift, sum, sq, kind, dtype);
 }
 
 static void FN_KERNEL(moments_runs)(const fn_runs *g, const void *shift, double *sum,
                                     double *sq) {
+  if (!shift && g->magnitudes) {
+    FN_KERNEL(moments_of)(g, NULL, sum, sq, FN_MAGNITUDES, FASTNORM_DEFAULT);
+    return;
+  }
 #define CASE(dtype)                                                                    \
   if (shift)                                                                           \
-    FN_KERNEL(moments_of)(g, shift, sum, sq, true, dtype);                             \
+    FN_KERNEL(moments_of)(g, shift, sum, sq, FN_DEVIATIONS, dtype);                    \
   else                                                                                 \
-    FN_KERNEL(moments_of)(g, NULL, sum, sq, false, dtype)
+    FN_KERNEL(moments_of)(g, NULL, sum, sq, FN_SQUARES, dtype)
   FN_RUN_DTYPES(g->dtype)
 #undef CASE
 }
@@ -341,24 +349,25 @@ FN_WORD vec FN_KERNEL(row_vec)(const void *x, size_t n, vec f, bool narrow) {
 
 /* Columns c.. of up to FN_CHAIN rows from x on, which are `step` bytes apart. */
 FN_WORD void FN_KERNEL(add_rows)(block *b, const char *x, ptrdiff_t step, size_t rows,
-                                 size_t cols, bool narrow, bool centered) {
+                                 size_t cols, bool narrow, fn_terms kind) {
   if (cols >= FN_VEC)
     for (size_t i = 0; i < rows; i++, x += step)
       FN_KERNEL(add_vec)
-  (b, FN_KERNEL(row_vec)(x, FN_VEC, b->shift, narrow), centered);
+  (b, FN_KERNEL(row_vec)(x, FN_VEC, b->shift, narrow), kind);
   else for (size_t i = 0; i < rows; i++, x += step)
-      FN_KERNEL(add_vec)(b, FN_KERNEL(row_vec)(x, cols, b->shift, narrow), centered);
+      FN_KERNEL(add_vec)(b, FN_KERNEL(row_vec)(x, cols, b->shift, narrow), kind);
 }
 
 /* Rows r to r + rows, columns c to c + FN_VEC. */
 FN_WORD void FN_KERNEL(add_tile)(const fn_table *t, size_t r, size_t rows, size_t c,
                                  const T *shift, double *sum, double *sq, bool ahead,
-                                 bool narrow, bool centered) {
+                                 bool narrow, fn_terms kind) {
   const size_t chain = rows < FN_CHAIN ? rows : FN_CHAIN;
   const ptrdiff_t element = narrow ? sizeof(float) : sizeof(T);
   const ptrdiff_t step = t->stride * element;
   const char *x = (const char *)t->x + (ptrdiff_t)r * step + (ptrdiff_t)c * element;
-  block b = FN_KERNEL(empty_block)(centered ? V(load)(shift + c) : V(splat)((T)0));
+  block b = FN_KERNEL(empty_block)(kind == FN_DEVIATIONS ? V(load)(shift + c)
+                                                         : V(splat)((T)0));
   if (ahead && r + 2 * FN_BLOCK <= t->rows)
     for (int i = 0; i < FN_BLOCK; i++)
       FN_PREFETCH_VEC(x + (FN_BLOCK + i) * step);
@@ -368,19 +377,19 @@ FN_WORD void FN_KERNEL(add_tile)(const fn_table *t, size_t r, size_t rows, size_
     FN_UNROLL
     for (int i = 0; i < FN_CHAIN; i++, x += step) {
       FN_KERNEL(add_vec)
-      (&first, FN_KERNEL(row_vec)(x, FN_VEC, b.shift, narrow), centered);
+      (&first, FN_KERNEL(row_vec)(x, FN_VEC, b.shift, narrow), kind);
       FN_KERNEL(add_vec)
-      (&b, FN_KERNEL(row_vec)(x + FN_CHAIN * step, FN_VEC, b.shift, narrow), centered);
+      (&b, FN_KERNEL(row_vec)(x + FN_CHAIN * step, FN_VEC, b.shift, narrow), kind);
     }
     b.first_s = first.s;
     b.first_q = first.q;
   } else {
-    FN_KERNEL(add_rows)(&b, x, step, chain, t->cols - c, narrow, centered);
+    FN_KERNEL(add_rows)(&b, x, step, chain, t->cols - c, narrow, kind);
     FN_KERNEL(end_chain)(&b);
     x += (ptrdiff_t)chain * step;
-    FN_KERNEL(add_rows)(&b, x, step, rows - chain, t->cols - c, narrow, centered);
+    FN_KERNEL(add_rows)(&b, x, step, rows - chain, t->cols - c, narrow, kind);
   }
-  if (centered)
+  if (kind == FN_DEVIATIONS)
     V(add_wide)(sum + c, V(add)(b.first_s, b.s));
   V(add_wide)(sq + c, V(add)(b.first_q, b.q));
 }
@@ -391,12 +400,12 @@ FN_WORD void FN_KERNEL(add_tile)(const fn_table *t, size_t r, size_t rows, size_
  * Not where 16 rows fill the first-level cache: there it cost a fifth. */
 FN_WORD void FN_KERNEL(moments_of_columns)(const fn_table *t, const T *shift,
                                            double *sum, double *sq, bool narrow,
-                                           bool centered) {
+                                           fn_terms kind) {
   const bool ahead = t->cols * sizeof(T) * FN_BLOCK <= 32768;
   for (size_t r = 0; r < t->rows; r += FN_BLOCK) {
     const size_t rows = t->rows - r < FN_BLOCK ? t->rows - r : FN_BLOCK;
     for (size_t c = 0; c < t->cols; c += FN_VEC)
-      FN_KERNEL(add_tile)(t, r, rows, c, shift, sum, sq, ahead, narrow, centered);
+      FN_KERNEL(add_tile)(t, r, rows, c, shift, sum, sq, ahead, narrow, kind);
   }
 }
 
@@ -404,14 +413,16 @@ static void FN_KERNEL(moments_columns)(const fn_table *t, const void *shift,
                                        double *sum, double *sq) {
 #if !FN_T_IS_FLOAT
   if (t->narrow) {
-    FN_KERNEL(moments_of_columns)(t, shift, sum, sq, true, true);
+    FN_KERNEL(moments_of_columns)(t, shift, sum, sq, true, FN_DEVIATIONS);
     return;
   }
 #endif
   if (shift)
-    FN_KERNEL(moments_of_columns)(t, shift, sum, sq, false, true);
+    FN_KERNEL(moments_of_columns)(t, shift, sum, sq, false, FN_DEVIATIONS);
+  else if (t->magnitudes)
+    FN_KERNEL(moments_of_columns)(t, NULL, sum, sq, false, FN_MAGNITUDES);
   else
-    FN_KERNEL(moments_of_columns)(t, NULL, sum, sq, false, false);
+    FN_KERNEL(moments_of_columns)(t, NULL, sum, sq, false, FN_SQUARES);
 }
 #undef pending
 #undef block

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 # abi.py - the binary interface: what programs that are built already rely on.
 # SPDX-License-Identifier: MIT
 """Compare the header with tests/c/abi.txt: functions, layouts of structs, constants.

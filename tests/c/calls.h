@@ -128,14 +128,14 @@ static inline fastnorm_status run_row_norm(const job *j) {
                                   ROW_FIELDS(j),
                                   .mode = j->mode});
   }
-  if (j->op == L2_NORM) {
-    return fastnorm_l2_norm(
-        &(fastnorm_l2_norm_args){.size = sizeof(fastnorm_l2_norm_args),
-                                 COMMON_FIELDS(j),
-                                 .norm = j->rstd,
-                                 .rows = j->n0,
-                                 .cols = j->n1,
-                                 .inner = j->n2});
+  if (j->op == L2_NORM || j->op == L1_NORM) {
+    const fastnorm_l2_norm_args args = {.size = sizeof(fastnorm_l2_norm_args),
+                                        COMMON_FIELDS(j),
+                                        .norm = j->rstd,
+                                        .rows = j->n0,
+                                        .cols = j->n1,
+                                        .inner = j->n2};
+    return j->op == L1_NORM ? fastnorm_l1_norm(&args) : fastnorm_l2_norm(&args);
   }
   const int stored = j->op == LAYER_STORED;
   return fastnorm_layer_norm(

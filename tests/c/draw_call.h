@@ -102,7 +102,7 @@ static inline fastnorm_dtype choose_companion(fastnorm_dtype x, rng *r) {
 static inline void choose_extras(whole_call *c, rng *r, size_t *out) {
   job *j = &c->j;
   const size_t all = j->n0 * j->n1 * j->n2;
-  const int plain_rows = is_row_norm(j->op) && j->op != L2_NORM && j->n2 == 1;
+  const int plain_rows = is_row_norm(j->op) && has_weight(j->op) && j->n2 == 1;
   *out = 0;
   if (plain_rows && maybe(r)) {
     j->residual_dtype = choose_companion(j->dtype, r);
@@ -166,8 +166,7 @@ static inline void choose_arrays(whole_call *c, size_t out, rng *r) {
   c->count[X] = (size_t)x_offset(j, last.i0, last.i1, last.i2) + 1;
   c->count[Y] =
       j->op == MOMENTS ? 0 : (size_t)y_offset(j, last.i0, last.i1, last.i2) + 1;
-  c->count[WEIGHT] =
-      j->op != L2_NORM && j->op != MOMENTS && maybe(r) ? parameter_count(j) : 0;
+  c->count[WEIGHT] = has_weight(j->op) && maybe(r) ? parameter_count(j) : 0;
   c->count[BIAS] = has_bias(j->op) && maybe(r) ? parameter_count(j) : 0;
   c->count[MEAN] =
       j->op == MOMENTS || (has_bias(j->op) && maybe(r)) ? group_count(j) : 0;

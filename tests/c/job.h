@@ -166,7 +166,7 @@ static inline job make_job(const arrays *a, operation op, fastnorm_dtype dtype,
   j.x = a->x;
   j.y = a->y;
   j.groups = 1;
-  j.weight = variant & 1 && op != L2_NORM ? a->weight : NULL;
+  j.weight = variant & 1 && has_weight(op) ? a->weight : NULL;
   j.bias = (variant & 2) && has_bias(op) ? a->bias : NULL;
   j.mean = a->mean;
   j.rstd = a->rstd;

@@ -16,6 +16,7 @@ typedef enum operation {
   LAYER_STORED, /* with stored_mean and stored_var */
   RMS_NORM,
   L2_NORM,
+  L1_NORM,
   BATCH_INFERENCE,
   BATCH_TRAINING,
   BATCH_RENORM, /* in training */
@@ -35,6 +36,7 @@ static const char *const operation_names[] = {"layer_norm",
                                               "layer_norm stored",
                                               "rms_norm",
                                               "l2_norm",
+                                              "l1_norm",
                                               "batch_norm inference",
                                               "batch_norm training",
                                               "batch_renorm",
@@ -50,7 +52,7 @@ static const char *const operation_names[] = {"layer_norm",
 
 /* Zero strides mean contiguous, as in the API. running_mean and running_var are also
  * the stored statistics. For MOMENTS, mean and rstd are arrays of double for mean
- * and m2; for L2_NORM and WEIGHT_NORM, rstd receives the norm. */
+ * and m2; for L2_NORM, L1_NORM and WEIGHT_NORM, rstd receives the norm. */
 typedef struct job {
   operation op;
   fastnorm_dtype dtype;
@@ -81,7 +83,7 @@ typedef struct job {
 /* ---- What an operation is like --------------------------------------------------- */
 
 static inline int is_row_norm(operation op) {
-  return op <= L2_NORM;
+  return op <= L1_NORM;
 }
 
 static inline int is_sample_norm(operation op) {
@@ -96,13 +98,17 @@ static inline int is_channels_last(operation op) {
   return op == GROUP_LAST || op == INSTANCE_LAST || op == INSTANCE_INFERENCE_LAST;
 }
 
+static inline int has_weight(operation op) {
+  return op != L2_NORM && op != L1_NORM && op != MOMENTS;
+}
+
 static inline int has_bias(operation op) {
-  return op != RMS_NORM && op != L2_NORM && op != WEIGHT_NORM && op != MOMENTS;
+  return has_weight(op) && op != RMS_NORM && op != WEIGHT_NORM;
 }
 
 /* x is divided by its length, which comes in place of rstd. */
 static inline int is_length(operation op) {
-  return op == L2_NORM || op == WEIGHT_NORM;
+  return op == L2_NORM || op == L1_NORM || op == WEIGHT_NORM;
 }
 
 /* Statistics of channels: read by some, and updated by others. */

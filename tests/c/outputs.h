@@ -91,7 +91,7 @@ static inline void with_input(job j, pattern p, unsigned variant, job_check chec
   fill_flat(weight, j.dtype, parameters, 1.0, 0.5, 31);
   fill_flat(bias, j.dtype, parameters, 0.0, 0.5, 32);
   j.x = x;
-  j.weight = variant & 1 && j.op != L2_NORM ? weight : NULL;
+  j.weight = variant & 1 && has_weight(j.op) ? weight : NULL;
   j.bias = (variant & 2) && has_bias(j.op) ? bias : NULL;
   j.eps = variant & 4 ? FASTNORM_EPS_ZERO : 0.0;
   j.exec.num_threads = 1;

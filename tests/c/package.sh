@@ -92,10 +92,39 @@ in_cpp() {
     $(pkg-config --cflags --libs fastnorm) -pthread -o "$work/thread_pool" &&
     "$work/thread_pool"
 }
-same "the version that pkg-config knows" "$version" "$(pkg-config --modversion fastnorm)"
+same "the version that pkg-config knows" "$version" \
+  "$(pkg-config --modversion fastnorm)"
 check "pkg-config: C" by_pkg_config
 check "pkg-config: C, a static program" by_pkg_config_statically
 check "pkg-config: C++ with a pool of its own" in_cpp
+
+# A plugin host: loads the library, calls it with threads, and lets go of it.
+cat >"$work/plugin.c" <<END
+#include <dlfcn.h>
+#include <fastnorm.h>
+#include <unistd.h>
+static float x[512 * 1024];
+int main(void) {
+  for (int i = 0; i < 20; i++) {
+    void *library = dlopen("libfastnorm.so", RTLD_NOW);
+    fastnorm_status (*norm)(const fastnorm_rms_norm_args *) =
+        library ? dlsym(library, "fastnorm_rms_norm") : 0;
+    if (!norm || norm(&(fastnorm_rms_norm_args){.size = sizeof(fastnorm_rms_norm_args),
+                                                .x = x, .y = x, .rows = 512,
+                                                .cols = 1024, .exec.num_threads = 4}))
+      return 1;
+    dlclose(library);
+    usleep(1000);
+  }
+  return 0;
+}
+END
+plugin() {
+  # shellcheck disable=SC2046
+  cc "$work/plugin.c" $(pkg-config --cflags fastnorm) -ldl -o "$work/plugin" &&
+    "$work/plugin"
+}
+check "a host that loads it and lets go of it" plugin
 
 # A project of three lines, the library found or built inside it.
 # project NAME LINES: writes one.
@@ -133,7 +162,7 @@ check "a version that is not there is not found" \
 
 project inside "add_subdirectory(\"$root\" fastnorm)"
 check "add_subdirectory, by a host that wants fast maths" \
-  build inside -DCMAKE_BUILD_TYPE=Release -DCMAKE_C_FLAGS=-ffast-math
+  build inside "-DCMAKE_C_FLAGS=-O1 -ffast-math"
 same "what a host installs" "bin/encoder" \
   "$(cd "$work/inside/prefix" && find . -type f | sed 's,^\./,,')"
 same "what a host builds beside its own" "libfastnorm.a" \
@@ -143,7 +172,7 @@ project fetched "include(FetchContent)
 FetchContent_Declare(fastnorm SOURCE_DIR \"$root\")
 FetchContent_MakeAvailable(fastnorm)"
 check "FetchContent, without threads" \
-  build fetched -DFASTNORM_THREADS=OFF -DCMAKE_BUILD_TYPE=Release
+  build fetched -DFASTNORM_THREADS=OFF -DCMAKE_C_FLAGS=-O1
 same "symbols of threads where there are to be none" "" \
   "$(nm -u "$work/fetched/build/fastnorm/libfastnorm.a" 2>/dev/null |
     grep -E 'pthread_create')"
@@ -158,7 +187,8 @@ if command -v cargo >/dev/null; then
 else
   echo "skipped: no cargo"
 fi
-check "Python, ctypes" "${PYTHON:-python3}" "$root/examples/ffi/ctypes_norm.py" "$shared"
+check "Python, ctypes" "${PYTHON:-python3}" "$root/examples/ffi/ctypes_norm.py" \
+  "$shared"
 if "${PYTHON:-python3}" -c "import cffi" 2>/dev/null; then
   check "Python, cffi" "${PYTHON:-python3}" "$root/examples/ffi/cffi_norm.py" \
     "$shared" "$prefix/include/fastnorm.h"

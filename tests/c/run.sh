@@ -6,7 +6,8 @@
 #                [COMPILER [FLAGS...]]
 #
 # --quick and --brief run fewer cases of every kind.
-# --build DIR builds there and keeps what it built; --build-only runs nothing.
+# --build DIR builds there and keeps what it built; --build-only runs nothing, and
+# --run-only what has been built there.
 # RUN is put before each program, for instance "qemu-aarch64 -L /usr/aarch64-linux-gnu".
 # Flags come after -O3, so that -O1 -fsanitize=... works.
 # Ends with "N passed, N failed".
@@ -16,6 +17,7 @@ root=$(cd "$(dirname "$0")/../.." && pwd)
 level=()
 build=
 build_only=
+run_only=
 only=(args fields threads fork guard bits layout special accuracy formats denormals
   image image_args elements elements_memory activations renorm masks mask_args
   running_moments running_moments_state gradients gradients_args gradients_bits
@@ -34,6 +36,7 @@ while [[ ${1-} == --* ]]; do
       shift
       ;;
     --build-only) build_only=yes ;;
+    --run-only) run_only=yes ;;
     *)
       echo "run.sh: unknown option $1" >&2
       exit 2
@@ -71,17 +74,19 @@ start() {
   jobs+=($!)
   if [[ ${#jobs[@]} -ge 2 ]]; then finish; fi
 }
-for source in "$root"/src/*.c; do
-  start "$source" "$(basename "$source" .c).o"
-done
-for name in "${only[@]}"; do
-  start "$root/tests/c/test_$name.c" "test_$name.to" -D_GNU_SOURCE -I"$root/src"
-done
-finish
-for name in "${only[@]}"; do
-  "$compiler" "${flags[@]}" "$build/test_$name.to" "$build"/*.o -o "$build/test_$name" \
-    -lpthread -lm
-done
+if [[ -z $run_only ]]; then
+  for source in "$root"/src/*.c; do
+    start "$source" "$(basename "$source" .c).o"
+  done
+  for name in "${only[@]}"; do
+    start "$root/tests/c/test_$name.c" "test_$name.to" -D_GNU_SOURCE -I"$root/src"
+  done
+  finish
+  for name in "${only[@]}"; do
+    "$compiler" "${flags[@]}" "$build/test_$name.to" "$build"/*.o \
+      -o "$build/test_$name" -lpthread -lm
+  done
+fi
 [[ -n $build_only ]] && exit 0
 
 # run_one NAME: its output and "CODE SECONDS" into files.

@@ -133,6 +133,9 @@ static void rms_norm_short(void) {
 static void l2_norm_short(void) {
   check_operation(L2_NORM);
 }
+static void l1_norm_short(void) {
+  check_operation(L1_NORM);
+}
 static void batch_inference_short(void) {
   check_operation(BATCH_INFERENCE);
 }
@@ -272,6 +275,7 @@ int main(int argc, char **argv) {
       {"layer_stored_short", layer_stored_short},
       {"rms_norm_short", rms_norm_short},
       {"l2_norm_short", l2_norm_short},
+      {"l1_norm_short", l1_norm_short},
       {"batch_inference_short", batch_inference_short},
       {"batch_training_short", batch_training_short},
       {"batch_renorm_short", batch_renorm_short},

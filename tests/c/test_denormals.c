@@ -175,7 +175,7 @@ static void check_operation(operation op, int type, int all) {
   fill_mixed(x, j.dtype, n, all);
   memcpy(zeros, x, n * sizeof(double));
   zero_subnormals(zeros, j.dtype, n);
-  j.eps = op == L2_NORM || op == RMS_NORM || op == LAYER_NORM ? FASTNORM_EPS_ZERO : 0.0;
+  j.eps = is_row_norm(op) && op != LAYER_STORED ? FASTNORM_EPS_ZERO : 0.0;
   j.exec.num_threads = 1;
   outputs expected = new_outputs(&j), flushed = new_outputs(&j), kept = new_outputs(&j);
   j.x = zeros;

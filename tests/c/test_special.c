@@ -65,10 +65,11 @@ static void constant_is_exactly_the_bias(void) {
 static void zeros_stay_zeros(void) {
   arrays a = new_arrays(3 * 5000);
   static const size_t lengths[] = {1, 2, 3, 15, 16, 17, 64, 100, 513, 1666};
-  for (size_t i = 0; i < LENGTH(lengths) * 2 * 2 * 4; i++) {
+  static const operation ops[] = {L2_NORM, RMS_NORM, L1_NORM};
+  for (size_t i = 0; i < LENGTH(lengths) * 8 * LENGTH(ops); i++) {
     const size_t length = lengths[i % LENGTH(lengths)];
     const size_t rest = i / LENGTH(lengths), inner = rest % 2 == 0 ? 1 : 3;
-    const operation op = rest / 8 == 0 ? L2_NORM : RMS_NORM;
+    const operation op = ops[rest / 8];
     job j = make_job(&a, op, working_type((int)(rest / 2 % 2)), 3 / inner, length,
                      inner, rest / 4 % 2 == 1 ? 4 : 0);
     const char *name;
@@ -82,7 +83,7 @@ static void zeros_stay_zeros(void) {
         CHECK(get(j.y, j.dtype, e) == 0.0, "%s: element %td is %g",
               describe(&j, "zeros"), e, get(j.y, j.dtype, e));
       }
-      for (ptrdiff_t r = 0; op == L2_NORM && r < 3; r++) {
+      for (ptrdiff_t r = 0; is_length(op) && r < 3; r++) {
         CHECK(get(j.rstd, j.dtype, r) == 0.0, "%s: the norm is %g",
               describe(&j, "zeros"), get(j.rstd, j.dtype, r));
       }
