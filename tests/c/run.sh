@@ -23,7 +23,7 @@ only=(args fields threads fork guard bits layout special accuracy formats denorm
   running_moments running_moments_state gradients gradients_args gradients_bits
   gradients_guard gradients_kernels
   channel_gradients channel_gradients_bits channel_gradients_args
-  channel_gradients_guard)
+  channel_gradients_guard every_field guard_calls soak huge)
 while [[ ${1-} == --* ]]; do
   case $1 in
     --quick | --brief) level=("$1") ;;
