@@ -385,7 +385,8 @@ fastnorm_status fn_backward_run(const fn_backward_call *c) {
     return FASTNORM_ERROR_ISA;
   if (c->exec->check_only)
     return FASTNORM_OK;
-  for (size_t i = 0; count == 0 && i < c->channels; i++) {
+  const bool zeros = count == 0 && (w.grad_weight || w.grad_bias);
+  for (size_t i = 0; zeros && i < c->channels; i++) {
     if (w.grad_weight)
       fn_set(w.dtype, w.grad_weight, i, 0.0);
     if (w.grad_bias)

@@ -188,7 +188,7 @@ def test_normalize_is_that_of_torch() -> None:
 
 X = np.ones((3, 4), np.float32)
 REFUSED: list[tuple[str, dict[str, Any], type[Exception], str]] = [
-    ("normalize", {"p": 1}, ValueError, "p is 1, only 2 is supported"),
+    ("normalize", {"p": 3}, ValueError, "p is 3, only 1 and 2 are supported"),
     ("normalize", {"p": "2"}, TypeError, "p is str, a real number is needed"),
     ("normalize", {"dim": 2}, ValueError, "dim is 2, input has 2 axes"),
     ("normalize", {"input": X[0]}, ValueError, "dim is 1, input has 1 axes"),

@@ -16,8 +16,9 @@ import fastnorm
 from fastnorm import reference
 
 NAMES = [
-    "layer_norm", "rms_norm", "l2_norm", "normalize", "batch_norm", "group_norm",
-    "instance_norm", "batch_renorm", "weight_norm", "moments", "merge_moments",
+    "layer_norm", "rms_norm", "l2_norm", "l1_norm", "normalize", "batch_norm",
+    "group_norm", "instance_norm", "batch_renorm", "weight_norm", "moments",
+    "merge_moments",
 ]  # fmt: skip
 
 
@@ -112,6 +113,17 @@ def test_l2_norm() -> None:
     np.testing.assert_array_equal(reference.l2_norm(x, eps=10.0)[0], [0.3, 0.4])
     flat = reference.l2_norm(x[:2], (0, 1))
     np.testing.assert_array_equal(flat, x[:2] / 5)
+
+
+def test_l1_norm() -> None:
+    x = np.array([[3.0, -1.0], [0.0, 0.0], [1e308, 1e308]])
+    y, norm = reference.l1_norm(x, return_norm=True)
+    np.testing.assert_array_equal(y, [[0.75, -0.25], [0, 0], [0.5, 0.5]])
+    np.testing.assert_array_equal(norm, [[4], [0], [np.inf]])
+    np.testing.assert_array_equal(reference.normalize(x, 1), y)
+    np.testing.assert_array_equal(reference.l1_norm(x, eps=8.0)[0], [0.375, -0.125])
+    with pytest.raises(ValueError, match="p is 3, only 1 and 2 are supported"):
+        reference.normalize(x, 3)
 
 
 def test_what_is_fused_is_what_is_done_after_one_another() -> None:
@@ -295,7 +307,7 @@ def test_out_is_written_and_returned() -> None:
         (lambda x: reference.instance_norm(x[..., :1]), "more than one"),
         (lambda x: reference.instance_norm(x, use_input_stats=False), "running_mean"),
         (lambda x: reference.instance_norm(x, momentum=2), "momentum"),
-        (lambda x: reference.normalize(x, 1.0), "p is 1.0"),
+        (lambda x: reference.normalize(x, 3.0), "p is 3.0"),
         (lambda x: reference.l2_norm(x, out_dtype="int8"), "out_scale"),
         (lambda x: reference.layer_norm(x, 4, residual_bias=np.ones(4)), "residual"),
         (lambda x: reference.layer_norm(x, 4, activation="swish"), "activation"),

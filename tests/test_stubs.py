@@ -62,6 +62,10 @@ assert_type(
     fastnorm.l2_norm(x, return_norm=True),
     tuple[NDArray[np.float32], NDArray[np.float32]],
 )
+assert_type(
+    fastnorm.l1_norm(d, return_norm=True),
+    tuple[NDArray[np.float64], NDArray[np.float64]],
+)
 assert_type(fastnorm.normalize(d, 2.0, -1), NDArray[np.float64])
 assert_type(fastnorm.batch_renorm(x, d[0], d[0], training=True), NDArray[np.float32])
 assert_type(

@@ -117,6 +117,10 @@ static inline fastnorm_l2_norm_args good_l2_norm(void) {
                                  .cols = 6};
 }
 
+static inline fastnorm_l1_norm_args good_l1_norm(void) {
+  return good_l2_norm();
+}
+
 static inline fastnorm_group_norm_args good_group_norm(void) {
   return (fastnorm_group_norm_args){.size = sizeof(fastnorm_group_norm_args),
                                     .x = m.x,

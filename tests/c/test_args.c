@@ -35,6 +35,7 @@ static void every_operation(void) {
   CHECK_COMMON(batch_renorm);
   CHECK_COMMON(weight_norm);
   CHECK_COMMON(l2_norm);
+  CHECK_COMMON(l1_norm);
   CHECK_COMMON(group_norm);
   CHECK_COMMON(instance_norm);
 #undef mean_or_y
@@ -309,6 +310,7 @@ static void expect_no_isa(const char *value) {
   REFUSED(weight_norm, FASTNORM_ERROR_ISA, (void)args);
   REFUSED(moments, FASTNORM_ERROR_ISA, (void)args);
   REFUSED(l2_norm, FASTNORM_ERROR_ISA, (void)args);
+  REFUSED(l1_norm, FASTNORM_ERROR_ISA, (void)args);
   REFUSED(group_norm, FASTNORM_ERROR_ISA, (void)args);
   REFUSED(instance_norm, FASTNORM_ERROR_ISA, (void)args);
   CHECK(fastnorm_set_isa(value) == FASTNORM_ERROR_ISA, "%s: accepted", value);

@@ -68,6 +68,7 @@ static void formats(void) {
   CHECK_FORMAT(layer_norm);
   CHECK_FORMAT(rms_norm);
   CHECK_FORMAT(l2_norm);
+  CHECK_FORMAT(l1_norm);
   CHECK_FORMAT(batch_norm);
   CHECK_FORMAT(group_norm);
   CHECK_FORMAT(instance_norm);
@@ -220,7 +221,7 @@ static void residuals_and_statistics(void) {
   ACCEPTED(rms_norm, 1, args.mode = FASTNORM_RMS_ONE_PLUS_WEIGHT);
 }
 
-/* ---- The operations that have groups, and L2 norm -------------------------------- */
+/* ---- The operations that have groups, L2 and L1 norm ----------------------------- */
 
 #define CHECK_SAMPLES(op)                                                              \
   do {                                                                                 \
@@ -288,21 +289,27 @@ static void groups_and_instances(void) {
            (args.use_running_stats = 1, args.running_mean = args.running_var = m.bias));
 }
 
-static void l2_norm(void) {
-  REFUSED(l2_norm, FASTNORM_ERROR_SHAPE, args.rows = args.cols = SIZE_MAX);
-  REFUSED(l2_norm, FASTNORM_ERROR_SHAPE, args.inner = SIZE_MAX / 3);
-  REFUSED(l2_norm, FASTNORM_ERROR_STRIDE, args.y_stride = 5);
-  REFUSED(l2_norm, FASTNORM_ERROR_ALIGNMENT, args.norm = NOT_ALIGNED(m.rstd));
-  REFUSED(l2_norm, FASTNORM_ERROR_OVERLAP, args.norm = m.y + 20);
-  REFUSED(l2_norm, FASTNORM_ERROR_OVERLAP, args.norm = m.x + 23);
-  REFUSED(l2_norm, FASTNORM_ERROR_OVERLAP, args.y = m.x + 1);
-  REFUSED(l2_norm, FASTNORM_ERROR_EPS, args.eps = -0.5);
-  REFUSED(l2_norm, FASTNORM_ERROR_EPS, args.eps = (double)INFINITY);
-  ACCEPTED(l2_norm, 1, args.eps = FASTNORM_EPS_ZERO);
-  ACCEPTED(l2_norm, 1, args.norm = NULL);
-  ACCEPTED(l2_norm, 1, args.y = m.x);
-  ACCEPTED(l2_norm, 0, args.rows = 0);
-  ACCEPTED(l2_norm, 0, args.cols = 0);
+#define CHECK_LP(op)                                                                   \
+  do {                                                                                 \
+    REFUSED(op, FASTNORM_ERROR_SHAPE, args.rows = args.cols = SIZE_MAX);               \
+    REFUSED(op, FASTNORM_ERROR_SHAPE, args.inner = SIZE_MAX / 3);                      \
+    REFUSED(op, FASTNORM_ERROR_STRIDE, args.y_stride = 5);                             \
+    REFUSED(op, FASTNORM_ERROR_ALIGNMENT, args.norm = NOT_ALIGNED(m.rstd));            \
+    REFUSED(op, FASTNORM_ERROR_OVERLAP, args.norm = m.y + 20);                         \
+    REFUSED(op, FASTNORM_ERROR_OVERLAP, args.norm = m.x + 23);                         \
+    REFUSED(op, FASTNORM_ERROR_OVERLAP, args.y = m.x + 1);                             \
+    REFUSED(op, FASTNORM_ERROR_EPS, args.eps = -0.5);                                  \
+    REFUSED(op, FASTNORM_ERROR_EPS, args.eps = (double)INFINITY);                      \
+    ACCEPTED(op, 1, args.eps = FASTNORM_EPS_ZERO);                                     \
+    ACCEPTED(op, 1, args.norm = NULL);                                                 \
+    ACCEPTED(op, 1, args.y = m.x);                                                     \
+    ACCEPTED(op, 0, args.rows = 0);                                                    \
+    ACCEPTED(op, 0, args.cols = 0);                                                    \
+  } while (0)
+
+static void l2_and_l1_norm(void) {
+  CHECK_LP(l2_norm);
+  CHECK_LP(l1_norm);
 }
 
 /* ---- Callers built with an older header ------------------------------------------ */
@@ -334,9 +341,10 @@ static void older_structs(void) {
   CHECK_OLDER(instance_norm, mask);
 }
 
-/* This had no older form. */
+/* These had no older form. */
 static void shorter_structs(void) {
   REFUSED(l2_norm, FASTNORM_ERROR_ARGS, args.size -= sizeof(void *));
+  REFUSED(l1_norm, FASTNORM_ERROR_ARGS, args.size -= sizeof(void *));
 }
 
 int main(int argc, char **argv) {
@@ -345,7 +353,7 @@ int main(int argc, char **argv) {
       {"epilogues", epilogues},
       {"residuals_and_statistics", residuals_and_statistics},
       {"groups_and_instances", groups_and_instances},
-      {"l2_norm", l2_norm},
+      {"l2_and_l1_norm", l2_and_l1_norm},
       {"older_structs", older_structs},
       {"shorter_structs", shorter_structs},
   };

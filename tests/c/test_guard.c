@@ -150,7 +150,7 @@ static job make_shape(int op, int type, size_t n0, size_t n1, size_t n2,
   job j = {
       .op = (operation)op, .dtype = working_type(type), .n0 = n0, .n1 = n1, .n2 = n2};
   j.groups = 1;
-  j.weight = variant % 2 == 0 && op != L2_NORM ? &given : NULL;
+  j.weight = variant % 2 == 0 && has_weight(j.op) ? &given : NULL;
   j.bias = variant / 2 % 2 == 0 && has_bias(j.op) ? &given : NULL;
   j.exec.num_threads = 1;
   return j;
