@@ -275,6 +275,13 @@ def numbers(result: Any) -> list[Any]:
     return [None if p is None else np.asarray(p, np.float64) for p in parts]
 
 
+def is_finite(value: Any) -> bool:
+    try:
+        return bool(np.all(np.isfinite(np.asarray(value, np.float64))))
+    except (TypeError, ValueError):
+        return True  # no numbers
+
+
 def check_close(call: Call, got: Any, wanted: Any) -> None:
     for a, b, raw in zip(
         numbers(got),
@@ -295,7 +302,7 @@ def check_close(call: Call, got: Any, wanted: Any) -> None:
             far &= ~((kind == np.float16) & (np.abs(b) > 60000))
         if "backward" in call.name:  # whose error is relative to terms that cancel
             far &= ~np.isfinite(a)
-        if "activation" not in call.kwargs:  # of which some have a limit at -Inf
+        elif "activation" not in call.kwargs:  # of which some have a limit at -Inf
             far |= np.isfinite(a) & ~np.isfinite(b) & (kind.kind == "f")
         assert not far.any(), (call, a[far][:3], b[far][:3])
 
@@ -328,6 +335,9 @@ def run(call: Call) -> bool:
         assert changed or same(old, new), f"{call}: an input changed"
     # Of no values there is nothing to compare; what is in `out` the tests of each
     # function look at.
-    if out is None and np.size(args[0]) > 0:
+    # What is not finite makes of the gradients of its row what it will.
+    finite = all(is_finite(v) for v in [*args, *again.values()])
+    comparable = finite or "backward" not in call.name
+    if out is None and np.size(args[0]) > 0 and comparable:
         check_close(call, got, getattr(reference, call.name)(*args, **again))
     return True
