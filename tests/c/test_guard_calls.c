@@ -68,7 +68,8 @@ static void drawn_calls(void) {
     seen += alignments[i] > 0;
   }
   CHECK(accepted * 3 > count, "only %zu calls were accepted", accepted);
-  CHECK(seen == LENGTH(alignments), "only %zu alignments", seen);
+  /* Odd ones are those of byte arrays, of which fewer calls draw few. */
+  CHECK(seen >= (size_t)AT_LEVEL(64, 60, 50), "only %zu alignments", seen);
 }
 
 int main(int argc, char **argv) {
