@@ -34,9 +34,11 @@ def blocks(page: str, language: str) -> list[tuple[str, str]]:
     return [(code, out) for kind, code, out in BLOCK.findall(text) if kind == language]
 
 
-def output(*command: object) -> str:
+def output(cwd: Path, *command: object) -> str:
+    """What a command prints; not run in a checkout, whose package is not built."""
     done = subprocess.run(
         [str(word) for word in command],
+        cwd=cwd,
         capture_output=True,
         text=True,
         check=False,
@@ -62,8 +64,8 @@ def test_a_program_in_c(code: str, printed: str, tmp_path: Path) -> None:
     source.write_text(code, encoding="utf-8")
     flags = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
     flags += ["-shared", "-fPIC", f"-I{ROOT / 'include'}"]
-    output("cc", *flags, source, "-o", program)
-    assert output(sys.executable, "-c", RUN, program) == printed
+    output(tmp_path, "cc", *flags, source, "-o", program)
+    assert output(tmp_path, sys.executable, "-c", RUN, program) == printed
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -75,7 +77,7 @@ def test_a_program_in_python(page: str, tmp_path: Path) -> None:
         pytest.skip("no Python")
     program = tmp_path / "page.py"
     program.write_text("\n".join(code for code, _ in shown), encoding="utf-8")
-    assert output(sys.executable, program) == "".join(out for _, out in shown)
+    assert output(tmp_path, sys.executable, program) == "".join(out for _, out in shown)
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])

@@ -155,12 +155,14 @@ FN_WORD void FN_KERNEL(apply_from_run)(const fn_runs *g, size_t r, void *y,
   l.x = FN_KERNEL(element)(dtype, g->x, x_at);
   l.y = (void *)FN_KERNEL(element)(dtype, y, (ptrdiff_t)r * y_stride);
   for (size_t seg = 0; seg < segs; seg++) {
+    if (seg > 0) { /* the stride of a single segment may be any number */
+      l.x = FN_KERNEL(element)(dtype, l.x, x_seg_stride);
+      l.y = (void *)FN_KERNEL(element)(dtype, l.y, y_seg_stride);
+    }
     if (stream)
       FN_KERNEL(apply_lines)(&l, len, centered, mode, runs, dtype, true);
     else
       FN_KERNEL(apply_lines)(&l, len, centered, mode, runs, dtype, false);
-    l.x = FN_KERNEL(element)(dtype, l.x, x_seg_stride);
-    l.y = (void *)FN_KERNEL(element)(dtype, l.y, y_seg_stride);
   }
 }
 
