@@ -84,11 +84,12 @@ static bool read_strides(const fastnorm_batch_norm_args *args, fn_batch_work *w)
   const fastnorm_epilogue *e = &args->epilogue;
   const ptrdiff_t spatial = (ptrdiff_t)args->spatial;
   const ptrdiff_t sample = (ptrdiff_t)args->channels * spatial;
-  w->y_stride = args->y_stride ? args->y_stride : sample;
-  w->y_channel_stride = args->y_channel_stride ? args->y_channel_stride : spatial;
-  w->post_add_stride = e->post_add_stride ? e->post_add_stride : sample;
+  w->y_stride = fn_stride(args->y_stride, args->batch, (size_t)sample);
+  w->y_channel_stride =
+      fn_stride(args->y_channel_stride, args->channels, (size_t)spatial);
+  w->post_add_stride = fn_stride(e->post_add_stride, args->batch, (size_t)sample);
   w->post_add_channel_stride =
-      e->post_add_channel_stride ? e->post_add_channel_stride : spatial;
+      fn_stride(e->post_add_channel_stride, args->channels, (size_t)spatial);
   return args->spatial != 1 || args->channels == 1 ||
          (w->y_channel_stride == 1 &&
           (!e->post_add || w->post_add_channel_stride == 1));

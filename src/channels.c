@@ -27,9 +27,8 @@ fastnorm_status fn_channels_read(const fastnorm_moments_args *args, const fn_for
       .batch = count ? args->batch : 0,
       .channels = args->channels,
       .spatial = args->spatial,
-      .stride =
-          args->x_stride ? args->x_stride : (ptrdiff_t)(args->channels * args->spatial),
-      .channel_stride = args->x_channel_stride ? args->x_channel_stride : s,
+      .stride = fn_stride(args->x_stride, args->batch, args->channels * args->spatial),
+      .channel_stride = fn_stride(args->x_channel_stride, args->channels, (size_t)s),
       .exec = &args->exec};
   /* a table's channels are adjacent: others can be described with spatial > 1 */
   return args->spatial == 1 && args->channels > 1 && a->channel_stride != 1

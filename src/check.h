@@ -35,6 +35,12 @@ static inline size_t fn_dtype_size(fastnorm_dtype dtype) {
   return (size_t)dtype < sizeof(bytes) ? bytes[dtype] : 0;
 }
 
+/* A caller's stride; 0 means packed. That of a single element leads nowhere, and may be
+ * any number: it is not used. */
+static inline ptrdiff_t fn_stride(ptrdiff_t stride, size_t extent, size_t packed) {
+  return stride && extent > 1 ? stride : (ptrdiff_t)packed;
+}
+
 /* The product, or false if it or its size in bytes leaves ptrdiff_t. */
 bool fn_count(const size_t n[3], size_t element, size_t *count);
 

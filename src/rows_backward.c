@@ -15,10 +15,6 @@
 
 /* ---- arguments ---- */
 
-static ptrdiff_t or_packed(ptrdiff_t stride, size_t packed) {
-  return stride ? stride : (ptrdiff_t)packed;
-}
-
 static bool is_8_bit(fastnorm_dtype dtype) {
   return dtype == FASTNORM_INT8 || dtype == FASTNORM_UINT8;
 }
@@ -39,19 +35,22 @@ static fastnorm_status check_arrays(const fastnorm_layer_norm_backward_args *a,
   const ptrdiff_t in = (ptrdiff_t)inner;
   const fn_array g = {a->grad_y,
                       {rows, cols, inner},
-                      {or_packed(a->grad_y_stride, row), in, 1},
+                      {fn_stride(a->grad_y_stride, a->rows, row), in, 1},
                       x,
                       FN_INPUT,
                       true};
-  const fn_array in_x = {
-      a->x, {rows, cols, inner}, {or_packed(a->x_stride, row), in, 1}, x, FN_INPUT,
-      true};
+  const fn_array in_x = {a->x,
+                         {rows, cols, inner},
+                         {fn_stride(a->x_stride, a->rows, row), in, 1},
+                         x,
+                         FN_INPUT,
+                         true};
   const bool over_x = a->grad_x == a->x; /* the array that it may be comes next */
   size_t n = 0;
   fn_array all[8];
 #define ADD(p, a, b, c, sa, sb, element, use, needed)                                  \
   all[n++] = (fn_array){p, {a, b, c}, {sa, sb, 1}, element, use, needed}
-  ADD(a->grad_x, rows, cols, inner, or_packed(a->grad_x_stride, row), in, y,
+  ADD(a->grad_x, rows, cols, inner, fn_stride(a->grad_x_stride, a->rows, row), in, y,
       FN_IN_PLACE, false);
   all[n++] = over_x ? in_x : g;
   all[n++] = over_x ? g : in_x;
@@ -76,12 +75,12 @@ static void fill(const fastnorm_layer_norm_backward_args *a, size_t inner,
   n->rows = a->rows;
   n->cols = a->cols;
   n->inner = inner;
-  n->x_stride = or_packed(a->x_stride, row);
-  n->y_stride = or_packed(a->grad_x_stride, row);
+  n->x_stride = fn_stride(a->x_stride, a->rows, row);
+  n->y_stride = fn_stride(a->grad_x_stride, a->rows, row);
   n->stream = a->rows * row * n->f.sink.element >= FN_STREAM_BYTES &&
               a->grad_x != a->x && a->grad_x != a->grad_y;
   w->g = a->grad_y;
-  w->g_stride = or_packed(a->grad_y_stride, row);
+  w->g_stride = fn_stride(a->grad_y_stride, a->rows, row);
   w->mean = a->mean;
   w->rstd = a->rstd;
   w->grad_weight = a->grad_weight;

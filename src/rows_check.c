@@ -37,10 +37,6 @@ static fastnorm_status check_combination(const fastnorm_layer_norm_args *a,
   return FASTNORM_OK;
 }
 
-static ptrdiff_t or_packed(ptrdiff_t stride, size_t packed) {
-  return stride ? stride : (ptrdiff_t)packed;
-}
-
 static fastnorm_status check_arrays(const fastnorm_layer_norm_args *a,
                                     const fn_formats *f, size_t inner,
                                     fastnorm_dtype residual) {
@@ -53,8 +49,10 @@ static fastnorm_status check_arrays(const fastnorm_layer_norm_args *a,
   fn_array all[14];
 #define ADD(p, a, b, c, sa, sb, element, use, needed)                                  \
   all[n++] = (fn_array){p, {a, b, c}, {sa, sb, 1}, element, use, needed}
-  ADD(a->y, rows, cols, inner, or_packed(a->y_stride, row), in, y, FN_IN_PLACE, true);
-  ADD(a->x, rows, cols, inner, or_packed(a->x_stride, row), in, x, FN_INPUT, true);
+  ADD(a->y, rows, cols, inner, fn_stride(a->y_stride, a->rows, row), in, y, FN_IN_PLACE,
+      true);
+  ADD(a->x, rows, cols, inner, fn_stride(a->x_stride, a->rows, row), in, x, FN_INPUT,
+      true);
   if (a->weight)
     ADD(a->weight, 1, 1, cols, 0, 0, params, FN_INPUT, false);
   if (a->bias)
@@ -64,16 +62,16 @@ static fastnorm_status check_arrays(const fastnorm_layer_norm_args *a,
   if (a->rstd)
     ADD(a->rstd, 1, rows, inner, 0, in, stats, FN_OUTPUT, false);
   if (a->residual) {
-    ADD(a->residual_out, rows, 1, cols, or_packed(a->residual_out_stride, row), 0,
-        added, FN_IN_PLACE, false);
-    ADD(a->residual, rows, 1, cols, or_packed(a->residual_stride, row), 0, added,
-        FN_INPUT, false);
+    ADD(a->residual_out, rows, 1, cols, fn_stride(a->residual_out_stride, a->rows, row),
+        0, added, FN_IN_PLACE, false);
+    ADD(a->residual, rows, 1, cols, fn_stride(a->residual_stride, a->rows, row), 0,
+        added, FN_INPUT, false);
     ADD(a->residual_bias, 1, 1, cols, 0, 0, params, FN_INPUT, false);
   }
   if (a->epilogue.post_add)
     ADD(a->epilogue.post_add, rows, cols, inner,
-        or_packed(a->epilogue.post_add_stride, row), in, fn_dtype_size(f->post_add),
-        FN_INPUT, false);
+        fn_stride(a->epilogue.post_add_stride, a->rows, row), in,
+        fn_dtype_size(f->post_add), FN_INPUT, false);
   if (a->stored_mean) {
     ADD(a->stored_mean, 1, rows, inner, 0, in, stats, FN_INPUT, false);
     ADD(a->stored_var, 1, rows, inner, 0, in, stats, FN_INPUT, false);
@@ -96,8 +94,8 @@ static void set_source(const fastnorm_layer_norm_args *a, fastnorm_dtype residua
   s->gather.bias_dtype = f->params;
   s->residual_element = fn_dtype_size(residual);
   s->residual_bias_element = fn_dtype_size(f->params);
-  s->residual_stride = or_packed(a->residual_stride, a->cols);
-  s->residual_out_stride = or_packed(a->residual_out_stride, a->cols);
+  s->residual_stride = fn_stride(a->residual_stride, a->rows, a->cols);
+  s->residual_out_stride = fn_stride(a->residual_out_stride, a->rows, a->cols);
   f->gathers |= a->residual != NULL;
 }
 
@@ -119,9 +117,9 @@ static void fill(const fastnorm_layer_norm_args *a, size_t inner, fn_rows_work *
   w->rows = a->rows;
   w->cols = a->cols;
   w->inner = inner;
-  w->x_stride = or_packed(a->x_stride, row);
-  w->y_stride = or_packed(a->y_stride, row);
-  w->post_add_stride = or_packed(a->epilogue.post_add_stride, row);
+  w->x_stride = fn_stride(a->x_stride, a->rows, row);
+  w->y_stride = fn_stride(a->y_stride, a->rows, row);
+  w->post_add_stride = fn_stride(a->epilogue.post_add_stride, a->rows, row);
   if (w->mode == FASTNORM_RMS_CAST_BEFORE_WEIGHT) {
     if (f->x == FASTNORM_FLOAT16 || f->x == FASTNORM_BFLOAT16)
       f->scatters = true; /* the rounding happens in a stage */

@@ -7,10 +7,6 @@
 
 #define PIECE_BYTES 131072
 
-static ptrdiff_t or_packed(ptrdiff_t stride, size_t packed) {
-  return stride ? stride : (ptrdiff_t)packed;
-}
-
 static fastnorm_status check_arrays(const fastnorm_group_norm_args *a,
                                     const fn_array *running, const fn_samples_work *w) {
   const size_t n = w->channels, params = fn_dtype_size(w->f.params);
@@ -54,12 +50,13 @@ static void fill(const fastnorm_group_norm_args *a, fn_samples_work *w) {
   w->groups = a->groups;
   w->channels_last = a->channels_last != 0;
   const size_t row = w->channels_last ? a->channels : a->spatial;
-  w->x_stride = or_packed(a->x_stride, sample);
-  w->y_stride = or_packed(a->y_stride, sample);
-  w->post_add_stride = or_packed(e->post_add_stride, sample);
-  w->x_channel_stride = or_packed(a->x_channel_stride, row);
-  w->y_channel_stride = or_packed(a->y_channel_stride, row);
-  w->post_add_channel_stride = or_packed(e->post_add_channel_stride, row);
+  const size_t lines = w->channels_last ? a->spatial : a->channels;
+  w->x_stride = fn_stride(a->x_stride, a->batch, sample);
+  w->y_stride = fn_stride(a->y_stride, a->batch, sample);
+  w->post_add_stride = fn_stride(e->post_add_stride, a->batch, sample);
+  w->x_channel_stride = fn_stride(a->x_channel_stride, lines, row);
+  w->y_channel_stride = fn_stride(a->y_channel_stride, lines, row);
+  w->post_add_channel_stride = fn_stride(e->post_add_channel_stride, lines, row);
   w->x = a->x;
   w->y = a->y;
   w->mean = a->mean;

@@ -18,10 +18,6 @@
 #define GROUP_BYTES 131072
 #define LONG_BYTES  1048576 /* a channel that no core's own cache keeps */
 
-static ptrdiff_t or_packed(ptrdiff_t stride, size_t packed) {
-  return stride ? stride : (ptrdiff_t)packed;
-}
-
 /* ---- arguments ---- */
 
 static fastnorm_status read_formats(const fn_backward_call *c, fn_formats *f) {
@@ -34,7 +30,9 @@ static fastnorm_status read_formats(const fn_backward_call *c, fn_formats *f) {
 
 static void fill(const fn_backward_call *c, fn_backward *w) {
   const size_t sample = c->channels * c->spatial;
-  const size_t row = c->channels_last && c->by_sample ? c->channels : c->spatial;
+  const bool last = c->channels_last && c->by_sample;
+  const size_t row = last ? c->channels : c->spatial;
+  const size_t lines = last ? c->spatial : c->channels;
   const bool needs_x = c->statistics != FN_FIXED || c->grad_weight;
   w->dtype = w->f.working;
   w->statistics = c->statistics;
@@ -46,13 +44,13 @@ static void fill(const fn_backward_call *c, fn_backward *w) {
   w->spatial = c->spatial;
   w->per = c->by_sample && c->groups ? c->channels / c->groups : 1;
   w->channels_last = c->by_sample ? c->channels_last : c->spatial == 1;
-  w->g_stride = or_packed(c->stride[0], sample);
-  w->x_stride = needs_x ? or_packed(c->stride[1], sample) : w->g_stride;
-  w->y_stride = or_packed(c->stride[2], sample);
-  w->g_channel_stride = or_packed(c->channel_stride[0], row);
+  w->g_stride = fn_stride(c->stride[0], c->batch, sample);
+  w->x_stride = needs_x ? fn_stride(c->stride[1], c->batch, sample) : w->g_stride;
+  w->y_stride = fn_stride(c->stride[2], c->batch, sample);
+  w->g_channel_stride = fn_stride(c->channel_stride[0], lines, row);
   w->x_channel_stride =
-      needs_x ? or_packed(c->channel_stride[1], row) : w->g_channel_stride;
-  w->y_channel_stride = or_packed(c->channel_stride[2], row);
+      needs_x ? fn_stride(c->channel_stride[1], lines, row) : w->g_channel_stride;
+  w->y_channel_stride = fn_stride(c->channel_stride[2], lines, row);
   w->weight = fn_vector_of(c->weight, w->f.params);
   w->mean = c->mean;
   w->rstd = c->rstd;
