@@ -75,6 +75,8 @@ def first_calls() -> Iterator[tuple[str, float, float]]:
                     subprocess.run(
                         [sys.executable, "-c", code], env=environment, check=True,
                         capture_output=True, text=True,
+                        # Not in the checkout, whose package has no compiled core.
+                        cwd=folder,
                     ).stdout
                 )
                 for _ in range(2)
