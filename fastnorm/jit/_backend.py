@@ -132,9 +132,9 @@ class Backend:
         """Batch, group and instance norm."""
         if norm == "group_norm":
             training = "stored" not in more
-        columns = extents[4] or (norm == "batch_norm" and _is_table(extents, strides))
-        if columns and training and self.hooks[0] is not None:
-            batch, channels, spatial, groups, last = extents
+        prologue = self.hooks[0] is not None
+        if prologue and training and _of_columns(norm, extents, strides):
+            batch, channels, spatial, _, last = extents
             lines = (batch, spatial, channels) if last else (1, batch, channels)
             steps = strides[:2] if last else (0, strides[0])
             made, then = self._after_prologue(
@@ -148,59 +148,32 @@ class Backend:
             )  # fmt: skip
             return
         x, y, weight, bias, running_mean, running_var, mean, rstd = arrays
-        stored = None
+        used = (running_mean, running_var)
         if more:
-            stored = more.pop("stored", None)
+            used = more.pop("stored", used)
             _refuse(norm, more)
-        likes, size_x, size_y = _likes(norm, dtypes)
-        batch, channels, spatial, groups, last = extents
-        momentum, tracked, eps = numbers
-        used = stored or (running_mean, running_var)
+        way = _channel_way(norm, dtypes, extents, strides, training, prologue)
+        make, cut, lines, last, likes, size, streams = way
         places = (x, y, weight, bias, mean, rstd, *used)
-        shape = (batch, channels, spatial, groups)
-        count = batch * channels * spatial
-        size = count * (size_x + size_y)
-        eps = _eps(eps, 1e-5)
-        streams = x != y and count * size_y >= STREAM_BYTES
+        options = (training, _eps(numbers[2], 1e-5), streams and x != y)
         if norm == "batch_norm":
-            options = (training, eps, streams)
-            found = self._batch(places, shape, strides, options, likes, size,
-                                num_threads)  # fmt: skip
-            n = batch * spatial
+            found = np.empty((6, extents[1]))
         else:
-            by_channel = norm == "instance_norm"
-            found = np.empty((2, batch * groups))
-            choices = (training, eps, by_channel, streams)
-            lines = (batch, spatial, channels) if last else shape[:3]
-            extras = self._extras_of(lines, last)
-            make = (_tables if last else _samples).samples
-            run(make, self.hooks, num_threads, size, places, shape, strides, choices,
-                likes, found, *extras)  # fmt: skip
-            if training and running_mean:
-                found = found.reshape(2, batch, groups).mean(1)
-            n = spatial
+            options = (*options[:2], norm == "instance_norm", options[2])
+            found = np.empty((2, extents[0] * extents[3]))
+        extras = NO_EXTRAS if self.extras is None else self.extras(lines, last)
+        run(make, self.hooks, num_threads, size, places, extents[:4], strides, options,
+            likes, found, *cut, *extras)  # fmt: skip
         if training and running_mean:
-            factor = _factor(momentum, tracked)
+            n = extents[2]
+            if norm == "batch_norm":
+                n *= extents[0]
+            else:
+                found = found.reshape(2, extents[0], extents[3]).mean(1)
             _channels.update_running(
-                (running_mean, running_var), factor, n / (n - 1.0), found[0], found[1],
-                likes[2], likes[0],
+                (running_mean, running_var), _factor(*numbers[:2]), n / (n - 1.0),
+                found[0], found[1], likes[2], likes[0],
             )  # fmt: skip
-
-    def _batch(
-        self, places: tuple[int, ...], shape: tuple[int, ...],
-        strides: tuple[int, ...], options: tuple[bool, float, bool], likes: Any,
-        size: int, num_threads: int,
-    ) -> Any:  # fmt: skip
-        """Mean and variance of channels of the batch; y too unless it is 0."""
-        prologue = self.hooks[0] is not None
-        make, cut, lines, last = _way(
-            shape, strides, options[0], prologue, likes[0].nbytes
-        )
-        found = np.empty((6, shape[1]))
-        common = (places, shape, strides, options, likes, found)
-        extras = self._extras_of(lines, last)
-        run(make, self.hooks, num_threads, size, *common, cut, *extras)
-        return found
 
     def _after_prologue(
         self, x: int, lines: tuple[int, int, int], steps: tuple[int, int],
@@ -225,13 +198,15 @@ class Backend:
     ) -> None:  # fmt: skip
         """Mean and sum of squared deviations of channels."""
         _refuse("moments", more)
-        (like,), size, _ = _likes("moments", (dtype,))
         batch, channels, spatial = extents
-        size *= batch * channels * spatial
-        found = self._batch(
-            (x, 0, 0, 0, 0, 0, 0, 0), (*extents, channels), (*strides, 0, 0),
-            (True, 0.0, False), (like, like, like), size, num_threads,
+        make, cut, _, _, likes, size, _ = _channel_way(
+            "moments", (dtype,) * 3, (*extents, channels, False), (*strides, 0, 0),
+            True, False,
         )  # fmt: skip
+        found = np.empty((6, channels))
+        run(make, self.hooks, num_threads, size // 2, (x, 0, 0, 0, 0, 0, 0, 0),
+            (*extents, channels), (*strides, 0, 0), (True, 0.0, False), likes, found,
+            *cut, *NO_EXTRAS)  # fmt: skip
         _channels.write_moments(found, float(batch * spatial), mean, m2)
 
 
@@ -246,9 +221,12 @@ def _working(dtype: int) -> int:
     return 2 if dtype == 2 else 1
 
 
-def _is_table(extents: tuple[int, ...], strides: tuple[int, ...]) -> bool:
-    """Whether the channels of batch norm are columns."""
-    return extents[2] == 1 and (extents[1] == 1 or strides[1] == 1)
+def _of_columns(
+    norm: str, extents: tuple[int, int, int, int, bool], strides: tuple[int, ...]
+) -> bool:
+    """Whether the statistics are those of columns: channels are last."""
+    table = extents[2] == 1 and (extents[1] == 1 or strides[1] == 1)
+    return extents[4] or (table and norm in ("batch_norm", "moments"))
 
 
 @functools.lru_cache(maxsize=256)
@@ -268,25 +246,39 @@ def _row_way(
 
 
 @functools.lru_cache(maxsize=256)
-def _way(
-    shape: tuple[int, ...], strides: tuple[int, ...], training: bool, prologue: bool,
-    itemsize: int,
-) -> tuple[Any, int, tuple[int, int, int], bool]:  # fmt: skip
-    """The kernel of batch norm, into how much it cuts the work, and its lines."""
-    batch, channels, spatial = shape[:3]
-    if _is_table(shape, strides):
+def _channel_way(
+    norm: str, dtypes: tuple[int, int, int], extents: tuple[int, int, int, int, bool],
+    strides: tuple[int, ...], training: bool, prologue: bool,
+) -> tuple[Any, ...]:  # fmt: skip
+    """Of a norm of channels: the kernel, into how much it cuts the work, its lines, and
+    whether channels are last; types, bytes in all, whether results are worth streaming.
+    """
+    likes, size_x, size_y = _likes(norm, dtypes)
+    batch, channels, spatial, _, last = extents
+    count = batch * channels * spatial
+    cut: tuple[int, ...] = ()
+    columns = _of_columns(norm, extents, strides)
+    lines = (batch, spatial, channels) if last else extents[:3]
+    if norm in ("group_norm", "instance_norm"):
+        make = (_tables if columns else _samples).samples
+    elif columns:
         # What a chunk costs per column is what some rows cost.
         chunks = max(min(PIECES, batch * channels // 131072, batch // 32), 1)
-        return _tables.batch, chunks, (1, batch, channels), True
-    lines = (batch, channels, spatial)
-    few = channels < FEW_CHANNELS and batch * spatial >= LONG_CHANNEL
-    if few and not (prologue and training):
+        make, cut, lines, last = _tables.batch, (chunks,), (1, batch, channels), True
+    elif (
+        channels < FEW_CHANNELS
+        and batch * spatial >= LONG_CHANNEL
+        and not (prologue and training)
+    ):
         units = batch * -(-spatial // _batch.SPAN)
-        return _batch.pieces, min(PIECES, units), lines, False
-    if training:
-        fit = CACHE_BYTES // (batch * spatial * itemsize)
-        return _batch.batch, max(min(fit, 64), 1), lines, False
-    return _batch.inference, min(batch * channels, 32), lines, False
+        make, cut = _batch.pieces, (min(PIECES, units),)
+    elif training:
+        fit = CACHE_BYTES // (batch * spatial * likes[0].nbytes)
+        make, cut = _batch.batch, (max(min(fit, 64), 1),)
+    else:
+        make, cut = _batch.inference, (min(batch * channels, 32),)
+    size = count * (size_x + size_y)
+    return make, cut, lines, last, likes, size, count * size_y >= STREAM_BYTES
 
 
 def _factor(momentum: float, tracked: int) -> float:
