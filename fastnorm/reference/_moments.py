@@ -83,7 +83,7 @@ def moments(
         return MomentsState(full, as_float64(mean), as_float64(m2))
     mean = np.where(count == 0, wide(np.nan), mean)
     with np.errstate(divide="ignore", invalid="ignore"):
-        m2 = np.where(count > ddof, m2 / (count - ddof), wide(np.nan))
+        m2 = np.where(count > ddof, m2 / (count - wide(ddof)), wide(np.nan))
     return Moments(as_float64(mean), as_float64(m2))
 
 
