@@ -104,6 +104,15 @@ def test_instance_norm_and_its_running_statistics() -> None:
     np.testing.assert_array_equal(y, reference.batch_norm(x, mean, var))
 
 
+def test_batch_renorm_of_infinity() -> None:
+    x = np.array([[1.0, 1.0], [np.inf, 2.0], [3.0, 4.0]])
+    y, *stats = reference.batch_renorm(
+        x, np.zeros(2), np.ones(2), training=True, return_stats=True
+    )
+    for found in (*y, *stats):
+        np.testing.assert_array_equal(np.isnan(found), [True, False])
+
+
 def test_l2_norm() -> None:
     x = np.array([[3.0, 4.0], [0.0, 0.0], [1e200, 0.0]])
     y, norm = reference.l2_norm(x, return_norm=True)

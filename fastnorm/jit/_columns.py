@@ -201,7 +201,8 @@ def find_columns(p, rows, step, cols, like, eps, centered):
     if not centered:
         shift = np.zeros(cols, np.float64)
         sums = column_sums(p, rows, step, cols, like, shift)
-        sums[0, :] = 0.0
+        for c in range(cols):
+            sums[0, c] = 0.0
         found = np.empty((5, cols), np.float64)
         finish_columns(shift, sums, np.float64(rows), like, eps, found)
         return found

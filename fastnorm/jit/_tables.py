@@ -96,11 +96,16 @@ def _columns_at(c, wide):
 @njit(error_model="numpy")
 def _keep(x, rows, step, cols, good, like):
     """Copies of the columns that are not good, before y is written, which may be x."""
-    kept = np.empty((cols - np.sum(good), rows), np.float64)
+    count = 0
+    for c in range(cols):
+        count += 0 if good[c] else 1
+    kept = np.empty((count, rows), np.float64)
     k = 0
     for c in range(cols):
         if not good[c]:
-            kept[k] = kept_column(x, rows, step, c, like)
+            copy = kept_column(x, rows, step, c, like)
+            for r in range(rows):
+                kept[k, r] = copy[r]
             k += 1
     return kept
 
@@ -181,7 +186,10 @@ def sums_to(parts, i, sums):
 def add_parts(parts, sums):
     """The sums of all chunks, in their order."""
     if parts.shape[0] == 1:
-        sums[:] = parts[0]
+        # Not sums[:] = parts[0], whose error message takes a second to compile.
+        for k in range(2):
+            for c in range(sums.shape[1]):
+                sums[k, c] = parts[0, k, c]
         return
     both = np.zeros((4, sums.shape[1]), np.float64)
     for i in range(parts.shape[0]):

@@ -355,7 +355,8 @@ def check_close(call: Call, got: Any, args: list[Any], kwargs: dict[str, Any]) -
         with np.errstate(all="ignore"):
             size = float(np.max(np.abs(b), initial=0, where=np.isfinite(b)))
             size = size if gradient else max(1.0, size)
-            most = loose * size + 4e-6 * terms[i > 0] + np.finfo("f4").tiny
+            least = np.finfo(kind if kind.kind == "f" else "f4").smallest_subnormal
+            most = loose * size + 4e-6 * terms[i > 0] + max(least, 1e-38)
             far = ~(np.abs(a - b) <= most) & np.isfinite(b)
             far &= ~((kind == np.float16) & (np.abs(b) > 60000))
         if "activation" not in call.kwargs:  # of which some have a limit at -Inf
