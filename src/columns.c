@@ -163,9 +163,11 @@ void fn_columns_shift(const fn_kernels *k, fastnorm_dtype dtype, const fn_table 
                      .cols = t->cols,
                      .source = t->source};
   if (t->source && t->source->positions) { /* which are not evenly spaced */
-    for (size_t r = 0; r < rows; r++) {
+    const size_t bytes = t->cols * fn_dtype_size(dtype);
+    char *room = (char *)&stage;
+    for (size_t r = 0; r < rows; r++, room += bytes) {
       const fn_table row = fn_table_rows(t, dtype, t->rows / rows * r, 1);
-      fn_gather_table(dtype, &row, fn_element(dtype, &stage, (ptrdiff_t)(r * t->cols)));
+      fn_gather_table(dtype, &row, room);
     }
     sample = (fn_table){
         .x = &stage, .rows = rows, .stride = (ptrdiff_t)t->cols, .cols = t->cols};
