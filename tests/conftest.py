@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -62,7 +63,8 @@ def by_numba(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def use_numba(monkeypatch: pytest.MonkeyPatch) -> None:
-    jit = pytest.importorskip("fastnorm.jit")
+    pytest.importorskip("numba")  # fastnorm.jit asks for it only when called
+    jit = importlib.import_module("fastnorm.jit")
     for name in SERVED:
         monkeypatch.setattr(fastnorm, name, by_numba(getattr(jit, name)))
 
