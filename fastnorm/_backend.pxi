@@ -13,7 +13,7 @@ cdef extern from *:
     PyObject *fnp_backend
 
 
-def run_on(backend, function, *args, **kwargs):
+def run_on(backend, function, tuple args, dict kwargs):
     """Return ``function(*args, **kwargs)``, its norms and moments made by `backend`.
 
     Only on this thread. `backend` has methods ``rows``, ``channels`` and ``moments``

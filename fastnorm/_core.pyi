@@ -594,8 +594,9 @@ def weight_norm_backward(
 ) -> tuple[Any, Any]: ...
 # fmt: on
 def run_on(
-    backend: object, function: Callable[..., Any], *args: Any, **kwargs: Any
-) -> Any: ...
+    backend: object, function: Callable[..., Any], args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any: ...  # fmt: skip
 def merge_moments(a: MomentsState, b: MomentsState) -> MomentsState: ...
 def _batch_state(
     batch: _Input, axis: _Axes | None, mask: ArrayLike | None,

@@ -299,7 +299,7 @@ def test_the_numba_backend_refuses_l1_norm() -> None:
     out = np.full((3, 4), 7.0, np.float32)
     for function, more in ((fastnorm.l1_norm, {}), (fastnorm.normalize, {"p": 1})):
         with pytest.raises(NotImplementedError, match="the Numba backend has no l1_n"):
-            run_on(Backend(), function, X, out=out, **more)
+            run_on(Backend(), function, (X,), {"out": out, **more})
     assert np.all(out == 7.0)
 
 

@@ -62,7 +62,7 @@ def _served(function: _Function) -> _Function:
 
     @functools.wraps(function)
     def serve(*args: Any, **kwargs: Any) -> Any:
-        return run_on(_numba(), function, *args, **kwargs)
+        return run_on(_numba(), function, args, kwargs)
 
     name = function.__name__
     serve.__doc__ = f"""`fastnorm.{name}` by kernels that Numba compiles.

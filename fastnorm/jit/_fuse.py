@@ -220,7 +220,7 @@ class Fused:
         samples = self.norm in ("group_norm", "instance_norm")
         lines = _Lines(self.hooks, arrays, x.shape, channel, samples)
         backend = Backend(self._compiled, lines)
-        return run_on(backend, self._function, x, *args, **kwargs)
+        return run_on(backend, self._function, (x, *args), kwargs)
 
     def _channel(self, x: NDArray[Any], kwargs: Mapping[str, Any]) -> int | None:
         if self.norm in ("layer_norm", "rms_norm"):
