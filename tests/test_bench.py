@@ -201,6 +201,7 @@ def figures(ours: float, copy: float, bars: Bars, **speedups: float) -> loop.Res
         (figures(1.1, 9.0, Bars(None, 1.0)), ["1.10 us, bar 1 us"]),
         (figures(1.0, 9.0, Bars(), torch=1.0), []),
         (figures(1.0, 9.0, Bars(), torch=0.5, numpy=2), ["slower than torch (0.50x)"]),
+        (figures(1.0, 9.0, Bars(), numba=0.5), []),
         (
             figures(1.0, 9.0, Bars(over={"torch": 8.0}), torch=7.0),
             ["7.00x faster than torch, bar 8x"],

@@ -26,6 +26,7 @@ import numpy as np
 from .cases import Case, make_data
 from .engine import Engine, Job
 from .engine_fastnorm import FASTNORM
+from .engine_numba import NUMBA
 from .engines import FLOOR
 from .errors import largest_error
 from .exact import error_unit, exact_key, exact_results
@@ -170,7 +171,7 @@ def find_losses(result: Result, barred: bool) -> list[str]:
     losses = [
         f"slower than {name} ({speedup:.2f}x)"
         for name, speedup in result.speedups.items()
-        if speedup < 1
+        if speedup < 1 and name != NUMBA.name  # fastnorm's own other backend
     ]
     bars = result.case.bars
     if barred and bars.copy is not None and ours.copy_ratio > bars.copy:
