@@ -25,7 +25,7 @@ import fastnorm
 
 numba = pytest.importorskip("numba")
 
-from fastnorm.jit import fuse  # noqa: E402
+from fastnorm.jit import _backend, fuse  # noqa: E402
 
 Array = NDArray[Any]
 ZERO = np.float32(0)
@@ -317,6 +317,18 @@ def test_channels_that_go_past_the_caches() -> None:
         x, gate = random(shape), random(shape, seed=2)
         wanted = numpy_after(fastnorm.group_norm(x, 2), gate)
         np.testing.assert_allclose(gated(x, 2, gate=gate), wanted, 2e-6, 2e-6)
+
+
+def test_rows_that_go_past_the_caches(both: Callable[[str], Both]) -> None:
+    x, gate = random((1600, 1357)), random((1600, 1357), seed=2)
+    given = {"gate": gate, "scale": positive(1357), "low": -0.5}
+    with pytest.MonkeyPatch.context() as patch:
+        y = both("layer_norm").check(x, 1357, **given)
+        patch.setattr("fastnorm.jit._backend.STREAM_BYTES", 2**62)
+        _backend._row_way.cache_clear()
+        near = both("layer_norm").fused(x, 1357, **given)
+    _backend._row_way.cache_clear()
+    np.testing.assert_array_equal(y, near)
 
 
 def test_plain_functions_divide_as_numpy_does() -> None:

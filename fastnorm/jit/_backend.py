@@ -19,7 +19,7 @@ from ._hooks import NO_HOOKS
 from ._memory import LIKE
 from ._threads import BYTES_PER_THREAD, run
 
-STREAM_BYTES = 12582912  # outputs that no cache keeps
+STREAM_BYTES = 25165824  # read and written: results that no cache would keep
 PIECES = 64
 CACHE_BYTES = 262144  # what a second-level cache keeps beside other things
 NO_EXTRAS = (None, None)
@@ -64,11 +64,17 @@ def _eps(value: float, default: float) -> float:
 
 
 class Backend:
-    """What serves the calls of `run_on`, with hooks of a user or none."""
+    """What serves the calls of `run_on`, with hooks of a user or none.
 
-    def __init__(self, hooks: Any = NO_HOOKS, extras: Any = None) -> None:
+    Hooks read `beside` bytes of arrays of theirs, if they read each once.
+    """
+
+    def __init__(
+        self, hooks: Any = NO_HOOKS, extras: Any = None, beside: int = 0
+    ) -> None:
         self.hooks = hooks
         self.extras = extras
+        self.beside = beside
 
     def _extras_of(self, extents: tuple[int, ...], last: bool = False) -> Any:
         """The extras of both hooks for the kernel's lines, which these extents give."""
@@ -91,7 +97,7 @@ class Backend:
             )  # fmt: skip
             return
         likes, centered, initial, size, streams, blocks = _row_way(
-            norm, dtypes, rows, cols, inner
+            norm, dtypes, rows, cols, inner, self.beside
         )
         one = 0.0
         if more or norm == "l2_norm":
@@ -105,7 +111,7 @@ class Backend:
             run(_tables.inner, self.hooks, num_threads, size, call, arrays, inner,
                 likes, centered, *extras)  # fmt: skip
             return
-        streams = streams and x != y and self.hooks[0] is None
+        streams = streams and x != y
         extras = self._extras_of((rows, 1, cols))
         run(_rows.rows, self.hooks, num_threads, size, call, arrays, likes, centered,
             streams, blocks, *extras)  # fmt: skip
@@ -152,14 +158,18 @@ class Backend:
         if more:
             used = more.pop("stored", used)
             _refuse(norm, more)
-        way = _channel_way(norm, dtypes, extents, strides, training, prologue)
-        make, cut, lines, last, likes, size, streams = way
+        make, cut, lines, last, likes, size = _channel_way(
+            norm, dtypes, extents, strides, training, prologue
+        )
         places = (x, y, weight, bias, mean, rstd, *used)
-        options = (training, _eps(numbers[2], 1e-5), streams and x != y)
+        eps = _eps(numbers[2], 1e-5)
+        streams = size + self.beside >= STREAM_BYTES and x != y
+        options: tuple[Any, ...]
         if norm == "batch_norm":
+            options = (training, eps, streams)
             found = np.empty((6, extents[1]))
         else:
-            options = (*options[:2], norm == "instance_norm", options[2])
+            options = (training, eps, norm == "instance_norm", streams)
             found = np.empty((2, extents[0] * extents[3]))
         extras = NO_EXTRAS if self.extras is None else self.extras(lines, last)
         run(make, self.hooks, num_threads, size, places, extents[:4], strides, options,
@@ -190,7 +200,7 @@ class Backend:
         run(_tables.prepared, (self.hooks[0], None), num_threads, 2 * made.nbytes, x,
             made.ctypes.data, lines, steps, likes, before)  # fmt: skip
         after = self.extras and (lambda *which: (None, self.extras(*which)[1]))
-        return made, Backend((None, self.hooks[1]), after)
+        return made, Backend((None, self.hooks[1]), after, self.beside)
 
     def moments(
         self, dtype: int, x: int, mean: int, m2: int, extents: tuple[int, int, int],
@@ -199,7 +209,7 @@ class Backend:
         """Mean and sum of squared deviations of channels."""
         _refuse("moments", more)
         batch, channels, spatial = extents
-        make, cut, _, _, likes, size, _ = _channel_way(
+        make, cut, _, _, likes, size = _channel_way(
             "moments", (dtype,) * 3, (*extents, channels, False), (*strides, 0, 0),
             True, False,
         )  # fmt: skip
@@ -231,15 +241,16 @@ def _of_columns(
 
 @functools.lru_cache(maxsize=256)
 def _row_way(
-    norm: str, dtypes: tuple[int, int, int], rows: int, cols: int, inner: int
-) -> tuple[Any, bool, float, int, bool, int]:
+    norm: str, dtypes: tuple[int, int, int], rows: int, cols: int, inner: int,
+    beside: int,
+) -> tuple[Any, bool, float, int, bool, int]:  # fmt: skip
     """Of a norm of rows: types, whether it is centered, its default eps, bytes in all,
     whether results are worth streaming, and into how many blocks the rows are cut.
     """
     likes, size_x, size_y = _likes(norm, dtypes)
     centered = norm == "layer_norm"
     size = rows * cols * inner * (size_x + size_y)
-    streams = rows * cols * size_y >= STREAM_BYTES and cols * size_y >= 2048
+    streams = size + beside >= STREAM_BYTES and cols * size_y >= 2048
     blocks = min(rows, 32) if size >= 2 * BYTES_PER_THREAD else 1
     initial = 1e-5 if centered else EPSILON[_working(dtypes[0])]
     return likes, centered, initial, size, streams, blocks
@@ -251,7 +262,7 @@ def _channel_way(
     strides: tuple[int, ...], training: bool, prologue: bool,
 ) -> tuple[Any, ...]:  # fmt: skip
     """Of a norm of channels: the kernel, into how much it cuts the work, its lines, and
-    whether channels are last; types, bytes in all, whether results are worth streaming.
+    whether channels are last; types, and bytes in all.
     """
     likes, size_x, size_y = _likes(norm, dtypes)
     batch, channels, spatial, _, last = extents
@@ -277,8 +288,7 @@ def _channel_way(
         make, cut = _batch.batch, (max(min(fit, 64), 1),)
     else:
         make, cut = _batch.inference, (min(batch * channels, 32),)
-    size = count * (size_x + size_y)
-    return make, cut, lines, last, likes, size, count * size_y >= STREAM_BYTES
+    return make, cut, lines, last, likes, count * (size_x + size_y)
 
 
 def _factor(momentum: float, tracked: int) -> float:

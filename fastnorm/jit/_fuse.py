@@ -219,7 +219,8 @@ class Fused:
         self._check(x, arrays)
         samples = self.norm in ("group_norm", "instance_norm")
         lines = _Lines(self.hooks, arrays, x.shape, channel, samples)
-        backend = Backend(self._compiled, lines)
+        beside = sum(array.nbytes for array in given.values())
+        backend = Backend(self._compiled, lines, beside)
         return run_on(backend, self._function, (x, *args), kwargs)
 
     def _channel(self, x: NDArray[Any], kwargs: Mapping[str, Any]) -> int | None:

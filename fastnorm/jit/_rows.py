@@ -122,18 +122,8 @@ def rows(prologue, epilogue):
                 else:
                     prepare(here, first.ctypes.data, call[4], likes, hooks, line)
                     made = (like, likes[1], likes[2])
-                    _row(
-                        first.ctypes.data,
-                        to,
-                        r,
-                        call,
-                        made,
-                        centered,
-                        hooks,
-                        line,
-                        0,
-                        0,
-                    )
+                    _row(first.ctypes.data, to, r, call, made, centered, hooks, line,
+                         place, here + x_step)  # fmt: skip
             if streams:
                 fence()
             keep(stage)
