@@ -171,7 +171,7 @@ class Backend:
         else:
             options = (training, eps, norm == "instance_norm", streams)
             found = np.empty((2, extents[0] * extents[3]))
-        extras = NO_EXTRAS if self.extras is None else self.extras(lines, last)
+        extras = self._extras_of(lines, last)
         run(make, self.hooks, num_threads, size, places, extents[:4], strides, options,
             likes, found, *cut, *extras)  # fmt: skip
         if training and running_mean:
