@@ -23,7 +23,9 @@
 #define FN_IN_STEP 1
 #include "simd/avx2.h"
 
-#include "simd/image_avx2.h" /* stands on the one above */
+/* These stand on the one above. */
+#include "simd/image_avx2.h"
+#include "simd/masks_avx2.h"
 
 #define FN_T_IS_FLOAT 1
 #include "template/kernels.h"

@@ -23,7 +23,9 @@
 #define FN_IN_STEP 1
 #include "simd/avx512.h"
 
-#include "simd/image_avx512.h" /* stands on the one above */
+/* These stand on the one above. */
+#include "simd/image_avx512.h"
+#include "simd/masks_avx512.h"
 
 #define FN_T_IS_FLOAT 1
 #include "template/kernels.h"

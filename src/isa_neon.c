@@ -14,7 +14,9 @@
 #define FN_IN_STEP 0
 #include "simd/neon.h"
 
-#include "simd/image_neon.h" /* stands on the one above */
+/* These stand on the one above. */
+#include "simd/image_neon.h"
+#include "simd/masks_neon.h"
 
 #define FN_T_IS_FLOAT 1
 #include "template/kernels.h"

@@ -19,7 +19,9 @@
 #define FN_IN_STEP 0
 #include "simd/portable.h"
 
-#include "simd/image_portable.h" /* stands on the one above */
+/* These stand on the one above. */
+#include "simd/image_portable.h"
+#include "simd/masks_portable.h"
 
 #define FN_T_IS_FLOAT 1
 #include "template/kernels.h"

@@ -11,6 +11,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "compiler.h"
 #include "fastnorm.h"
@@ -170,6 +171,27 @@ typedef double fn_largest_kernel(const void *v, size_t n);
 typedef void fn_extremes_runs_kernel(const fn_runs *g, void *low, void *high);
 typedef void fn_extremes_columns_kernel(const fn_table *t, void *low, void *high);
 
+/* Sums of pairs of bits, of fours, of bytes; then a product adds these up. (Compilers
+ * know it, where there is an instruction.) */
+static inline size_t fn_count_bits(uint64_t v) {
+  v -= v >> 1 & UINT64_C(0x5555555555555555);
+  v = (v & UINT64_C(0x3333333333333333)) + (v >> 2 & UINT64_C(0x3333333333333333));
+  v = (v + (v >> 4)) & UINT64_C(0x0f0f0f0f0f0f0f0f);
+  return (size_t)(v * UINT64_C(0x0101010101010101) >> 56);
+}
+
+/* count: how many of n bytes are not 0. marks: which of at most 64: bit i is that of
+ * byte i. */
+typedef size_t fn_count_kernel(const unsigned char *bytes, size_t n);
+typedef uint64_t fn_marks_kernel(const unsigned char *bytes, size_t n);
+
+/* pack: those of n elements, at most 64, whose bit is set go to out, side by side; how
+ * many they are. No bit from n on is set; out has room for n, rounded up to a vec. */
+typedef size_t fn_pack_kernel(const void *v, size_t n, uint64_t bits, void *out);
+
+/* clear: n elements, at most 64, go from v to y, or 0 where the bit is not set. */
+typedef void fn_clear_kernel(const void *v, size_t n, uint64_t bits, void *y);
+
 /* present_columns: each NaN of column c becomes shift[c], in place; how many elements
  * were none is added to count[c]. Both arrays have padding; at most 2^24 rows. */
 typedef void fn_present_columns_kernel(const fn_table *t, const void *shift,
@@ -273,6 +295,10 @@ typedef bool fn_factors_kernel(size_t n, double count, const double *slope,
   X(gather)                                                                            \
   X(scatter)                                                                           \
   X(largest)                                                                           \
+  X(count)                                                                             \
+  X(marks)                                                                             \
+  X(pack)                                                                              \
+  X(clear)                                                                             \
   X(extremes_runs)                                                                     \
   X(extremes_columns)                                                                  \
   X(present_columns)                                                                   \

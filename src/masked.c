@@ -2,6 +2,7 @@
  * SPDX-License-Identifier: MIT */
 #include "masked.h"
 
+#include "dispatch.h"
 #include "weighted.h"
 
 bool fn_mask_is_given(const fastnorm_mask *args) {
@@ -61,7 +62,11 @@ static fastnorm_status read_lengths(const fastnorm_mask *args, size_t batch,
 
 fastnorm_status fn_mask_read(const fastnorm_mask *args, size_t batch, size_t channels,
                              size_t spatial, fn_mask *m, fn_array *array) {
-  *m = (fn_mask){.keep = args->masked == FASTNORM_MASKED_KEEP, .channels = channels};
+  *m = (fn_mask){.kernels = fn_dispatch(FASTNORM_FLOAT32),
+                 .keep = args->masked == FASTNORM_MASKED_KEEP,
+                 .channels = channels};
+  if (!m->kernels)
+    return FASTNORM_ERROR_ISA;
   if (args->masked != FASTNORM_MASKED_ZERO && args->masked != FASTNORM_MASKED_KEEP)
     return FASTNORM_ERROR_MASK;
   return args->mask || args->weights
@@ -69,35 +74,40 @@ fastnorm_status fn_mask_read(const fastnorm_mask *args, size_t batch, size_t cha
              : read_lengths(args, batch, spatial, m, array);
 }
 
-/* How many of eight bytes are not 0: the upper bit of each says so, and a product adds
- * them up. */
-static size_t count_eight(uint64_t v) {
-  const uint64_t low = UINT64_C(0x7f7f7f7f7f7f7f7f);
-  v = (((v & low) + low) | v) & ~low;
-  return (size_t)((v >> 7) * UINT64_C(0x0101010101010101) >> 56);
-}
-
-size_t fn_mask_count_some(const unsigned char *bytes, ptrdiff_t step, size_t element,
-                          size_t n) {
-  size_t count = 0, i = 0;
-  uint64_t eight;
+size_t fn_mask_count_some(const fn_kernels *k, const unsigned char *bytes,
+                          ptrdiff_t step, size_t element, size_t n) {
+  size_t count = 0;
   if (step == 0)
     return fn_mask_takes(bytes, element) ? n : 0;
-  for (; element == 1 && step == 1 && i + 8 <= n; i += 8) {
-    memcpy(&eight, bytes + i, 8);
-    count += count_eight(eight);
-  }
-  bytes += (ptrdiff_t)i * step;
+  if (element == 1 && step == 1)
+    return k->count(bytes, n);
   if (element == 1)
-    for (; i < n; i++, bytes += step)
+    for (size_t i = 0; i < n; i++, bytes += step)
       count += *bytes != 0;
   else if (element == 4)
-    for (; i < n; i++, bytes += step)
+    for (size_t i = 0; i < n; i++, bytes += step)
       count += fn_mask_takes(bytes, 4);
   else
-    for (; i < n; i++, bytes += step)
+    for (size_t i = 0; i < n; i++, bytes += step)
       count += fn_mask_takes(bytes, 8);
   return count;
+}
+
+uint64_t fn_mask_bits(const fn_kernels *k, const unsigned char *bytes, ptrdiff_t step,
+                      size_t element, size_t n) {
+  uint64_t bits = 0;
+  if (element == 1 && step == 1)
+    return k->marks(bytes, n);
+  if (element == 1)
+    for (size_t i = 0; i < n; i++, bytes += step)
+      bits |= (uint64_t)(*bytes != 0) << i;
+  else if (element == 4)
+    for (size_t i = 0; i < n; i++, bytes += step)
+      bits |= (uint64_t)fn_mask_takes(bytes, 4) << i;
+  else
+    for (size_t i = 0; i < n; i++, bytes += step)
+      bits |= (uint64_t)fn_mask_takes(bytes, 8) << i;
+  return bits;
 }
 
 size_t fn_mask_find(const unsigned char *bytes, ptrdiff_t step, size_t element,
@@ -139,8 +149,8 @@ bool fn_mask_is_stretch(const fn_mask *m, size_t sample, size_t channel, size_t 
 size_t fn_mask_count(const fn_mask *m, size_t sample, size_t channel) {
   if (!m->bytes)
     return m->lengths[sample];
-  return fn_mask_count_some(bytes_of(m, sample, channel), m->position_stride,
-                            m->element, m->positions);
+  return fn_mask_count_some(m->kernels, bytes_of(m, sample, channel),
+                            m->position_stride, m->element, m->positions);
 }
 
 size_t fn_mask_count_all(const fn_mask *m, size_t channel) {

@@ -19,6 +19,7 @@
 /* A caller's mask, checked. Channels of `positions` each in every one of `samples`; a
  * table [batch, channels] is one sample, but for lengths. */
 typedef struct fn_mask {
+  const fn_kernels *kernels;
   const unsigned char *bytes;                        /* or NULL: lengths */
   ptrdiff_t stride, channel_stride, position_stride; /* bytes; 0: shared */
   size_t element; /* 1, or of float or double weights: what is 0 takes no part */
@@ -53,8 +54,16 @@ static inline bool fn_mask_takes(const unsigned char *p, size_t element) {
 }
 
 /* How many of n elements, `step` bytes apart, are not 0. */
-size_t fn_mask_count_some(const unsigned char *bytes, ptrdiff_t step, size_t element,
-                          size_t n);
+size_t fn_mask_count_some(const fn_kernels *k, const unsigned char *bytes,
+                          ptrdiff_t step, size_t element, size_t n);
+
+/* Which of n, at most 64, they are: bit i is that of element i. */
+uint64_t fn_mask_bits(const fn_kernels *k, const unsigned char *bytes, ptrdiff_t step,
+                      size_t element, size_t n);
+
+static inline uint64_t fn_low_bits(size_t n) {
+  return n < 64 ? (UINT64_C(1) << n) - 1 : ~UINT64_C(0);
+}
 
 /* From element i on: where the first one is that is 0, or is not; n if none is. */
 size_t fn_mask_find(const unsigned char *bytes, ptrdiff_t step, size_t element,
@@ -94,6 +103,7 @@ fastnorm_status fn_mask_look(fn_mask *m, bool by_sample, fn_mask_survey *found);
 /* The positions of a run in order, and a place among them. Reading on from where one
  * was costs nothing; going back begins again. */
 typedef struct fn_positions {
+  const fn_kernels *kernels;
   const unsigned char *bytes;
   const size_t *lengths;
   ptrdiff_t stride, position_stride;

@@ -63,9 +63,9 @@ static size_t stretch(const fn_mask *m, const unsigned char *bytes, size_t sampl
   }
   while (n < most) {
     const size_t some = most - n < block ? most - n : block;
-    const size_t count =
-        fn_mask_count_some(bytes + (ptrdiff_t)(first + n) * m->position_stride,
-                           m->position_stride, m->element, some);
+    const size_t count = fn_mask_count_some(
+        m->kernels, bytes + (ptrdiff_t)(first + n) * m->position_stride,
+        m->position_stride, m->element, some);
     const kind found = count == 0 ? NONE : count == some ? ALL : SOME;
     if (n > 0 && found != *is)
       return n;
@@ -102,24 +102,22 @@ static void find_gaps(const unsigned char *bytes, ptrdiff_t step, size_t element
   }
 }
 
-/* Whether gaps are to be zeros of four bytes: then each element is kept or cleared by a
- * word, where many gaps would cost a call each. */
-static bool clears_words(const fn_masked_output *o) {
-  return !o->mask->keep && o->f->sink.element == sizeof(uint32_t);
+/* Whether gaps are to be zeros of the working type: then a pattern of bits clears them,
+ * where many gaps would cost a call each. */
+static bool clears(const fn_masked_output *o) {
+  return !o->mask->keep && fn_dtype_size(o->f->working) == o->f->sink.element;
 }
 
-static void find_words(const unsigned char *bytes, ptrdiff_t step, size_t element,
-                       size_t n, uint32_t *words) {
-  for (size_t i = 0; i < n; i++)
-    words[i] = (uint32_t)0 - fn_mask_takes(bytes + (ptrdiff_t)i * step, element);
-}
-
-static void clear(const uint32_t *words, size_t n, void *y) {
-  uint32_t word;
-  for (char *p = y; n > 0; n--, p += sizeof(word)) {
-    memcpy(&word, p, sizeof(word));
-    word &= *words++;
-    memcpy(p, &word, sizeof(word));
+/* n staged results go to y. */
+static void clear(const fn_masked_output *o, const unsigned char *bytes, ptrdiff_t step,
+                  size_t n, const char *staged, char *y) {
+  const fn_mask *m = o->mask;
+  const fn_kernels *k = o->f->source.kernels;
+  for (size_t i = 0; i < n; i += 64) {
+    const size_t some = n - i < 64 ? n - i : 64, at = i * o->f->sink.element;
+    const uint64_t bits =
+        fn_mask_bits(k, bytes + (ptrdiff_t)i * step, step, m->element, some);
+    k->clear(staged + at, some, bits, y + at);
   }
 }
 
@@ -138,6 +136,22 @@ static void write_over(const fn_masked_output *o, const gaps *g, const void *x, 
 
 /* ---- runs ---- */
 
+static void cleared_runs(const fn_masked_output *o, const fn_run_apply *a,
+                         const fn_runs *g, const fn_output *out,
+                         const unsigned char *bytes) {
+  const size_t line = g->len * o->f->sink.element;
+  const ptrdiff_t row = out->row_stride * (ptrdiff_t)o->f->sink.element;
+  fn_stage stage;
+  fn_output staged = *out;
+  staged.y = &stage;
+  staged.row_stride = (ptrdiff_t)g->len;
+  staged.stream = false;
+  fn_runs_apply(a, g, &staged);
+  for (size_t r = 0; r < g->rows; r++)
+    clear(o, bytes, o->mask->position_stride, g->len, (char *)&stage + r * line,
+          (char *)out->y + (ptrdiff_t)r * row);
+}
+
 static void mixed_runs(const fn_masked_output *o, const fn_run_apply *a,
                        const fn_runs *g, const fn_output *out,
                        const unsigned char *bytes) {
@@ -151,13 +165,6 @@ static void mixed_runs(const fn_masked_output *o, const fn_run_apply *a,
   for (size_t r = 0; saves && r < g->rows; r++)
     memcpy(room + r * line, y + (ptrdiff_t)r * out->row_stride * ys, line);
   fn_runs_apply(a, g, out);
-  if (clears_words(o)) {
-    uint32_t words[BLOCK];
-    find_words(bytes, o->mask->position_stride, o->mask->element, g->len, words);
-    for (size_t r = 0; r < g->rows; r++)
-      clear(words, g->len, y + (ptrdiff_t)r * out->row_stride * ys);
-    return;
-  }
   find_gaps(bytes, o->mask->position_stride, o->mask->element, g->len, &found);
   for (size_t r = 0; r < g->rows; r++)
     write_over(o, &found, (const char *)g->x + (ptrdiff_t)r * g->row_stride * xs,
@@ -176,14 +183,22 @@ void fn_masked_apply_runs(const fn_masked_output *o, const fn_run_apply *a,
     kind is = NONE;
     n = stretch(m, bytes, sample, p, g->len - p, BLOCK, &is);
     const fn_output part = fn_output_at(a->dtype, out, 0, 0, p);
-    fn_runs some = *g;
-    some.x = (const char *)g->x + (ptrdiff_t)p * xs;
-    some.len = n;
-    some.ahead = NULL;
+    /* Not a copy of g: its fields have just been stored one by one, and a processor
+     * waits before it loads two of them at once. */
+    const fn_runs some = {.x = (const char *)g->x + (ptrdiff_t)p * xs,
+                          .rows = g->rows,
+                          .row_stride = g->row_stride,
+                          .segs = 1,
+                          .len = n,
+                          .dtype = g->dtype,
+                          .source = g->source,
+                          .row = g->row,
+                          .at = g->at};
     if (is == ALL)
       fn_runs_apply(a, &some, &part);
     else if (is == SOME)
-      mixed_runs(o, a, &some, &part, bytes + (ptrdiff_t)p * m->position_stride);
+      (clears(o) ? cleared_runs : mixed_runs)(
+          o, a, &some, &part, bytes + (ptrdiff_t)p * m->position_stride);
     for (size_t r = 0; is == NONE && r < g->rows; r++)
       fn_masked_fill(o, (const char *)some.x + (ptrdiff_t)r * g->row_stride * xs,
                      (char *)part.y + (ptrdiff_t)r * part.row_stride * ys, n);
@@ -204,6 +219,23 @@ static void apply_rows(const table_apply *a, const fn_table *t, const fn_output 
   fn_columns_apply(a->k, a->dtype, t, out, a->s, a->p);
 }
 
+/* Rows of a pattern for each column. */
+static void cleared_rows(const table_apply *a, const fn_table *t, const fn_output *out,
+                         const unsigned char *bytes) {
+  const fn_mask *m = a->o->mask;
+  const size_t line = t->cols * a->o->f->sink.element;
+  const ptrdiff_t row = out->seg_stride * (ptrdiff_t)a->o->f->sink.element;
+  fn_stage stage;
+  fn_output staged = *out;
+  staged.y = &stage;
+  staged.seg_stride = (ptrdiff_t)t->cols;
+  staged.stream = false;
+  apply_rows(a, t, &staged);
+  for (size_t r = 0; r < t->rows; r++)
+    clear(a->o, bytes + (ptrdiff_t)r * m->position_stride, m->channel_stride, t->cols,
+          (char *)&stage + r * line, (char *)out->y + (ptrdiff_t)r * row);
+}
+
 static void mixed_rows(const table_apply *a, const fn_table *t, const fn_output *out,
                        const unsigned char *bytes) {
   const fn_masked_output *o = a->o;
@@ -220,13 +252,6 @@ static void mixed_rows(const table_apply *a, const fn_table *t, const fn_output 
     memcpy(room + r * line, y + (ptrdiff_t)r * out->seg_stride * ys, line);
   apply_rows(a, t, out);
   for (size_t r = 0; r < t->rows; r++) {
-    if (step != 0 && clears_words(o)) {
-      uint32_t words[FN_COLUMNS];
-      find_words(bytes + (ptrdiff_t)r * m->position_stride, step, m->element, t->cols,
-                 words);
-      clear(words, t->cols, y + (ptrdiff_t)r * out->seg_stride * ys);
-      continue;
-    }
     find_gaps(bytes + (ptrdiff_t)r * m->position_stride, step, m->element, t->cols,
               &found);
     write_over(o, &found, (const char *)t->x + (ptrdiff_t)r * t->stride * xs,
@@ -280,7 +305,7 @@ void fn_masked_apply_table(const fn_masked_output *o, const fn_kernels *k,
     else if (is == NONE)
       fill_rows(&a, &some, &part);
     else
-      mixed_rows(&a, &some, &part,
-                 bytes + (ptrdiff_t)(at->first + r) * m->position_stride);
+      (clears(o) && !fn_mask_is_shared(m) ? cleared_rows : mixed_rows)(
+          &a, &some, &part, bytes + (ptrdiff_t)(at->first + r) * m->position_stride);
   }
 }

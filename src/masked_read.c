@@ -6,6 +6,7 @@
 
 /* Positions that are looked at together: do all of them take part, none or some? */
 #define BLOCK 64
+#define AHEAD 3 /* samples */
 
 void fn_masked_begin(const fn_mask *m, const fn_formats *f, size_t channel,
                      ptrdiff_t x_stride, ptrdiff_t x_position_stride,
@@ -14,6 +15,7 @@ void fn_masked_begin(const fn_mask *m, const fn_formats *f, size_t channel,
   s->source.piece = 0;
   s->source.positions = &s->where;
   s->where = (fn_positions){
+      .kernels = m->kernels,
       .bytes = m->bytes ? m->bytes + (ptrdiff_t)channel * m->channel_stride : NULL,
       .lengths = m->lengths,
       .stride = m->stride,
@@ -70,22 +72,36 @@ static void skip(fn_positions *p, size_t positions, size_t taking_part) {
     p->position = 0, p->sample++;
 }
 
+/* Past the first `wanted` of a block that take part. */
+static void seek_in_block(fn_positions *p, size_t block, size_t wanted) {
+  const uint64_t bits =
+      fn_mask_bits(p->kernels, bytes_at(p), p->position_stride, p->element, block);
+  size_t n = 0, found = 0;
+  while (found < wanted)
+    found += bits >> n++ & 1;
+  skip(p, n, wanted);
+}
+
 /* To where position number q of those that take part is the next one. */
 static void seek(fn_positions *p, size_t q) {
   if (q < p->index)
     p->index = p->sample = p->position = 0;
-  while (p->index < q) {
+  for (size_t most = 16 * BLOCK; p->index < q;) {
     const size_t left = p->positions - p->position, wanted = q - p->index;
     if (!p->bytes) {
       const size_t n = left_of_length(p);
       skip(p, n <= wanted ? left : wanted, smaller(n, wanted));
       continue;
     }
-    size_t block = smaller(left, 16 * BLOCK), n;
-    while ((n = fn_mask_count_some(bytes_at(p), p->position_stride, p->element,
-                                   block)) > wanted)
-      block = (block + 1) / 2;
-    skip(p, block, n);
+    const size_t block = smaller(left, most);
+    const size_t n = fn_mask_count_some(p->kernels, bytes_at(p), p->position_stride,
+                                        p->element, block);
+    if (n <= wanted)
+      skip(p, block, n);
+    else if (block > BLOCK)
+      most = BLOCK;
+    else
+      seek_in_block(p, block, wanted);
   }
 }
 
@@ -134,9 +150,9 @@ static const void *x_at(const fn_source *s, const void *x) {
 }
 
 /* From here on: how many of at most `most` positions, one after another in one sample,
- * take part; blocks in which none does are passed over. 0: of the next *some only some
- * do. */
-static size_t whole(fn_positions *p, size_t most, size_t *some) {
+ * take part; blocks in which none does are passed over. 0: of the next *some only those
+ * of *bits do. */
+static size_t whole(fn_positions *p, size_t most, size_t *some, uint64_t *bits) {
   for (;;) {
     const size_t left = p->positions - p->position;
     if (!p->bytes) {
@@ -150,11 +166,11 @@ static size_t whole(fn_positions *p, size_t most, size_t *some) {
     size_t n = 0;
     while (n < left && n < most) {
       *some = smaller(left - n, BLOCK);
-      const size_t count = fn_mask_count_some(bytes + (ptrdiff_t)n * p->position_stride,
-                                              p->position_stride, p->element, *some);
-      if (count == 0 && n == 0)
+      *bits = fn_mask_bits(p->kernels, bytes + (ptrdiff_t)n * p->position_stride,
+                           p->position_stride, p->element, *some);
+      if (*bits == 0 && n == 0)
         break;
-      if (count < *some)
+      if (*bits != fn_low_bits(*some))
         return n;
       n += *some;
     }
@@ -164,47 +180,25 @@ static size_t whole(fn_positions *p, size_t most, size_t *some) {
   }
 }
 
-/* Those of the next `block` positions that take part, up to n elements. */
-#define PACK(T)                                                                        \
-  static size_t pack_##T(const unsigned char *bytes, ptrdiff_t step, size_t block,     \
-                         const T *v, size_t n, size_t *read, T *out) {                 \
-    size_t i = 0, k = 0;                                                               \
-    for (; i < block && k < n; i++) {                                                  \
-      out[k] = v[i];                                                                   \
-      k += bytes[(ptrdiff_t)i * step] != 0;                                            \
-    }                                                                                  \
-    *read = i;                                                                         \
-    return k;                                                                          \
-  }
-PACK(float)
-PACK(double)
-#undef PACK
-
+/* Those of the next `block` positions whose bit is set, up to n of them. */
 static size_t gather_some(fastnorm_dtype working, const fn_source *s, const void *x,
-                          size_t block, size_t n, void *out) {
+                          size_t block, uint64_t bits, size_t n, void *out) {
   fn_positions *p = s->positions;
-  double room[BLOCK];
-  size_t read, k;
+  double room[BLOCK], packed[BLOCK];
   const void *v = x_at(s, x);
   if (s->gather.dtype != working || p->x_position_stride != 1) {
     fn_masked_gather(working, s, v, p->x_position_stride, block, room);
     v = room;
   }
-  const unsigned char *bytes = bytes_at(p);
-  ptrdiff_t step = p->position_stride;
-  unsigned char takes[BLOCK];
-  if (p->element > 1) { /* weights of 0 and 1 */
-    for (size_t i = 0; i < block; i++)
-      takes[i] = fn_mask_takes(bytes + (ptrdiff_t)i * step, p->element);
-    bytes = takes;
-    step = 1;
+  if (n >= BLOCK) { /* room for what pack may write */
+    const size_t count = s->kernels->pack(v, block, bits, out);
+    skip(p, block, count);
+    return count;
   }
-  if (working == FASTNORM_FLOAT32)
-    k = pack_float(bytes, step, block, v, n, &read, out);
-  else
-    k = pack_double(bytes, step, block, v, n, &read, out);
-  skip(p, read, k);
-  return k;
+  const size_t count = smaller(s->kernels->pack(v, block, bits, packed), n);
+  memcpy(out, packed, count * fn_dtype_size(working));
+  seek_in_block(p, block, count);
+  return count;
 }
 
 /* The same of `width` elements at each position; the first `lane` are not wanted. */
@@ -212,7 +206,8 @@ static size_t gather_wide(fastnorm_dtype working, const fn_source *s, const void
                           size_t width, size_t lane, size_t n, void *out) {
   fn_positions *p = s->positions;
   size_t some, done = 0;
-  size_t found = whole(p, (lane + n + width - 1) / width, &some);
+  uint64_t bits;
+  size_t found = whole(p, (lane + n + width - 1) / width, &some, &bits);
   if (found == 0) { /* a block of both: its first stretch */
     const ptrdiff_t step = p->position_stride;
     const unsigned char *bytes = bytes_at(p);
@@ -239,19 +234,33 @@ static size_t gather_wide(fastnorm_dtype working, const fn_source *s, const void
   return done;
 }
 
+/* Elements of a later sample: where samples are short the memory does not see that they
+ * are read next, as the mask is looked at in between. */
+static void ask_for(const fn_source *s, const void *x, size_t sample) {
+  const fn_positions *p = s->positions;
+  const size_t bytes = p->positions * p->width * s->element;
+  const char *at =
+      (const char *)x + (ptrdiff_t)sample * p->x_stride * (ptrdiff_t)s->element;
+  for (size_t i = 0; sample < p->samples && i < bytes && i < 1024; i += 128)
+    FN_PREFETCH_VEC(at + i);
+}
+
 void fn_positions_gather(fastnorm_dtype working, const fn_source *s, const void *x,
                          size_t i, size_t n, size_t width, void *out) {
   fn_positions *p = s->positions;
   seek(p, i / width);
-  while (n > 0) {
+  for (size_t ahead = p->sample; n > 0;) {
     size_t some, k;
+    uint64_t bits;
+    while (ahead < p->sample + AHEAD)
+      ask_for(s, x, ++ahead);
     if (width > 1) {
       k = gather_wide(working, s, x, width, i % width, n, out);
-    } else if ((k = whole(p, n, &some)) > 0) {
+    } else if ((k = whole(p, n, &some, &bits)) > 0) {
       fn_masked_gather(working, s, x_at(s, x), p->x_position_stride, k, out);
       skip(p, k, k);
     } else {
-      k = gather_some(working, s, x, some, n, out);
+      k = gather_some(working, s, x, some, bits, n, out);
     }
     out = fn_element(working, out, (ptrdiff_t)k);
     i += k;
@@ -264,11 +273,12 @@ bool fn_positions_adjacent(fastnorm_dtype working, const fn_runs *g,
   const fn_source *s = g->source;
   fn_positions *p = s->positions;
   size_t some;
+  uint64_t bits;
   if (s->gather.dtype != working || p->width > 1 || p->x_position_stride != 1 ||
       g->rows > 1 || g->len < BLOCK)
     return false;
   seek(p, g->at);
-  if (whole(p, g->len, &some) < g->len)
+  if (whole(p, g->len, &some, &bits) < g->len)
     return false;
   const char *begin = (const char *)g->x - (ptrdiff_t)(g->at * s->element);
   *in_place = (fn_runs){.x = x_at(s, begin), .rows = 1, .segs = 1, .len = g->len};

@@ -75,8 +75,8 @@ static void read_piece(const reading *w, size_t piece, fn_weighted *sums) {
   memset(sums, 0, w->g->rows * sizeof(*sums));
   for (size_t i = first; i < end; i += n) {
     n = read_weights(p, i, end - i, weights);
-    if (weights[0] <= 0.0 &&
-        fn_mask_count_some(weight_at(p, i), p->position_stride, p->element, n) == 0)
+    if (weights[0] <= 0.0 && fn_mask_count_some(p->kernels, weight_at(p, i),
+                                                p->position_stride, p->element, n) == 0)
       continue;
     for (size_t k = 0; w->weight_scale != 1.0 && k < n; k++)
       weights[k] *= w->weight_scale;

@@ -46,6 +46,8 @@ typedef V(vec) FN_KERNEL(vec_type);
 
 #include "extremes.h"
 
+#include "masks.h"
+
 #include "image.h"
 
 /* The table, from the list: a kernel that is listed but not written does not compile.

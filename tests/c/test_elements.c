@@ -1,4 +1,4 @@
-/* test_elements.c - elements on their way in and out: gather, scatter, largest.
+/* test_elements.c - elements on their way in and out: gather, scatter, largest, masks.
  * SPDX-License-Identifier: MIT
  *
  * The values of every kernel on every instruction set, against elements.h. */
@@ -167,17 +167,80 @@ static void largest(void) {
   CHECK(kernels_of(FASTNORM_FLOAT32)->largest(NULL, 0) == 0.0, "largest of nothing");
 }
 
+/* Patterns of n bits, elements against their end, and what pack may write beyond. */
+static void patterns_of(fastnorm_dtype working, size_t n, uint64_t bits) {
+  const fn_kernels *k = kernels_of(working);
+  const size_t size = bytes_of(working), vec = 128 / size;
+  const size_t room = (n + vec - 1) / vec * vec * size;
+  unsigned char *mark = new_bytes(n), *v = new_bytes(n * size),
+                *cleared = new_bytes(n * size);
+  unsigned char packed[64 * 8 + 1], wanted[64 * 8];
+  size_t count = 0;
+  for (size_t i = 0; i < n; i++) {
+    mark[i] = (unsigned char)(bits >> i & 1 ? 1 + i * 7 % 255 : 0);
+    memset(v + i * size, (int)(i + 1), size);
+  }
+  for (size_t i = 0; i < n; i++)
+    if (mark[i])
+      memcpy(wanted + size * count++, v + i * size, size);
+  memset(packed, 0xcd, sizeof packed);
+  memset(cleared, 0xcd, n * size);
+  const uint64_t marks = k->marks(mark, n);
+  const size_t counted = k->count(mark, n), found = k->pack(v, n, bits, packed);
+  CHECK(marks == bits && counted == count, "%s: %zu marks are %llx and %zu, not %llx",
+        fastnorm_isa(), n, (unsigned long long)marks, counted,
+        (unsigned long long)bits);
+  CHECK(found == count && memcmp(packed, wanted, count * size) == 0 &&
+            packed[room] == 0xcd,
+        "%s: %llx of %zu packed", fastnorm_isa(), (unsigned long long)bits, n);
+  k->clear(v, n, bits, cleared);
+  for (size_t i = 0; i < n; i++) {
+    static const unsigned char zeros[8];
+    CHECK(memcmp(cleared + i * size, mark[i] ? v + i * size : zeros, size) == 0,
+          "%s: %llx of %zu cleared, %zu", fastnorm_isa(), (unsigned long long)bits, n,
+          i);
+  }
+  free(mark);
+  free(v);
+  free(cleared);
+}
+
+/* Every four bits at every place, few and many bits, and none and all. */
+static void patterns(void) {
+  rng r = {3};
+  for (size_t n = 1; n <= 64; n++) {
+    const uint64_t all = n < 64 ? ((uint64_t)1 << n) - 1 : ~(uint64_t)0;
+    for (int i = 0; i < 64; i++) {
+      const uint64_t a = rng_next(&r), b = rng_next(&r), c = rng_next(&r);
+      const uint64_t some[] = {a, a & b & c, a | b | c, i == 0 ? 0 : ~(uint64_t)0};
+      for (size_t k = 0; k < LENGTH(some); k++) {
+        patterns_of(FASTNORM_FLOAT32, n, some[k] & all);
+        patterns_of(FASTNORM_FLOAT64, n, some[k] & all);
+      }
+    }
+  }
+  static unsigned char mark[3000];
+  size_t count = 0;
+  for (size_t i = 0; i < sizeof mark; i++) {
+    CHECK(kernels_of(FASTNORM_FLOAT32)->count(mark, i) == count, "%s: %zu counted",
+          fastnorm_isa(), i);
+    mark[i] = (unsigned char)rng_below(&r, 3);
+    count += mark[i] != 0;
+  }
+}
+
 ON_EACH_ISA(widening)
 ON_EACH_ISA(dequantising)
 ON_EACH_ISA(narrowing)
 ON_EACH_ISA(quantising)
 ON_EACH_ISA(largest)
+ON_EACH_ISA(patterns)
 
 int main(int argc, char **argv) {
   static const test_case tests[] = {
       {"widening", widening_on_each},   {"dequantising", dequantising_on_each},
       {"narrowing", narrowing_on_each}, {"quantising", quantising_on_each},
-      {"largest", largest_on_each},
+      {"largest", largest_on_each},     {"patterns", patterns_on_each},
   };
   return RUN_TESTS(argc, argv, tests);
 }
