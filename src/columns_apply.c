@@ -82,6 +82,21 @@ typedef struct row_values {
   const void *weight, *bias;
 } row_values;
 
+/* With what an output adds, if it is direct, which begins at element `from` of y. */
+static void apply_part(const fn_kernels *k, fastnorm_dtype dtype, const fn_table *t,
+                       void *y, ptrdiff_t y_stride, const void *hi, const void *scale,
+                       const void *offset, const row_values *v, const fn_output *out,
+                       size_t from, bool stream) {
+  if (!out->sink) {
+    k->apply_columns(t, y, y_stride, hi, scale, offset, v->weight, v->bias, stream);
+    return;
+  }
+  fn_addend add = fn_output_addend(out, true);
+  if (add.post_add)
+    add.post_add = fn_element(dtype, add.post_add, (ptrdiff_t)from);
+  k->apply_add_columns(t, y, y_stride, hi, scale, offset, &add, stream);
+}
+
 /* Columns [from, to), none of them slow. */
 static void apply_span(const fn_kernels *k, fastnorm_dtype dtype, const fn_table *t,
                        const fn_output *out, const fn_column_stats *s,
@@ -94,10 +109,10 @@ static void apply_span(const fn_kernels *k, fastnorm_dtype dtype, const fn_table
                          .cols = to - from};
   if (from == to)
     return;
-  k->apply_columns(&span, fn_element(dtype, out->y, i), out->seg_stride,
-                   p->centered ? fn_element(dtype, &s->hi, i) : NULL,
-                   fn_element(dtype, &s->scale, i), fn_element(dtype, &s->offset, i),
-                   v->weight, v->bias, out->stream);
+  apply_part(k, dtype, &span, fn_element(dtype, out->y, i), out->seg_stride,
+             p->centered ? fn_element(dtype, &s->hi, i) : NULL,
+             fn_element(dtype, &s->scale, i), fn_element(dtype, &s->offset, i), v, out,
+             from, out->stream);
 }
 
 static void apply_slow(fastnorm_dtype dtype, const fn_table *t, const fn_output *out,
@@ -118,6 +133,7 @@ static void apply_slow(fastnorm_dtype dtype, const fn_table *t, const fn_output 
 static void apply_folded(const fn_kernels *k, fastnorm_dtype dtype, const fn_table *t,
                          const fn_output *out, const fn_column_stats *s,
                          const fn_column_parameters *p) {
+  const row_values none = {NULL, NULL};
   void *y = out->y;
   fn_column_array hi, scale, offset;
   const size_t element = fn_dtype_size(dtype), cols = t->cols;
@@ -146,9 +162,11 @@ static void apply_folded(const fn_kernels *k, fastnorm_dtype dtype, const fn_tab
       fn_set(dtype, &hi, j, fn_get(dtype, &s->hi, c));
       fn_set(dtype, &offset, j, fn_get(dtype, &s->offset, c));
     }
-    k->apply_columns(&part, fn_element(dtype, y, (ptrdiff_t)from), part.stride,
-                     p->centered ? &hi : NULL, &scale, &offset, NULL, NULL,
-                     out->stream && i == 1);
+    fn_output rows_of = *out;
+    rows_of.post_add_seg_stride = part.stride;
+    apply_part(k, dtype, &part, fn_element(dtype, y, (ptrdiff_t)from), part.stride,
+               p->centered ? &hi : NULL, &scale, &offset, &none, &rows_of, from,
+               out->stream && i == 1);
   }
 }
 
@@ -156,7 +174,7 @@ static void apply_folded(const fn_kernels *k, fastnorm_dtype dtype, const fn_tab
  * each. */
 #define FOLD_FROM_ROWS 1024
 
-/* Neither source nor sink. */
+/* No source, and no sink but a direct one. */
 static void apply_plain(const fn_kernels *k, fastnorm_dtype dtype, const fn_table *t,
                         const fn_output *out, const fn_column_stats *s,
                         const fn_column_parameters *p, const row_values *v,
@@ -164,7 +182,8 @@ static void apply_plain(const fn_kernels *k, fastnorm_dtype dtype, const fn_tabl
   const ptrdiff_t cols = (ptrdiff_t)t->cols;
   size_t from = 0;
   if (t->rows >= FOLD_FROM_ROWS && !s->any_slow && !v->weight && !v->bias &&
-      t->cols <= FN_FOLD_TO / 2 && t->stride == cols && out->seg_stride == cols) {
+      t->cols <= FN_FOLD_TO / 2 && t->stride == cols && out->seg_stride == cols &&
+      (!out->post_add || out->post_add_seg_stride == cols)) {
     apply_folded(k, dtype, t, out, s, p);
     return;
   }
@@ -227,7 +246,10 @@ static void apply_blocks(const fn_kernels *k, fastnorm_dtype dtype, const fn_tab
 static void apply(const fn_kernels *k, fastnorm_dtype dtype, const fn_table *t,
                   const fn_output *out, const fn_column_stats *s,
                   const fn_column_parameters *p, const fn_slow *slow) {
-  if (t->source || out->sink || !fn_vector_is_plain(&p->row_weight, dtype) ||
+  const bool direct = out->sink && p->centered && !s->any_slow && !p->per_row &&
+                      fn_output_is_direct(out, dtype);
+  if (t->source || (out->sink && !direct) ||
+      !fn_vector_is_plain(&p->row_weight, dtype) ||
       !fn_vector_is_plain(&p->row_bias, dtype)) {
     apply_blocks(k, dtype, t, out, s, p, slow);
     return;

@@ -3,6 +3,7 @@
 #include "compiler.h"
 #if defined(FN_X86)
 #include <immintrin.h>
+#include <math.h>
 
 #include <stdint.h>
 

@@ -3,6 +3,7 @@
 #include "compiler.h"
 #if defined(FN_NEON)
 #include <arm_neon.h>
+#include <math.h>
 #include <stdint.h>
 #include <string.h>
 

@@ -122,6 +122,25 @@ typedef void fn_apply_columns_kernel(const fn_table *t, void *y, ptrdiff_t y_str
                                      const void *offset, const void *weight,
                                      const void *bias, bool stream);
 
+/* What follows at once, of the working type: y = t + post_add (unless NULL), or 0 if
+ * that is negative (relu). Of a table row_stride alone counts. */
+typedef struct fn_addend {
+  const void *post_add;
+  ptrdiff_t row_stride, seg_stride;
+  bool relu;
+} fn_addend;
+
+/* apply_add_runs, apply_add_columns: with hi, of the working type; neither weight nor
+ * bias. */
+typedef void fn_apply_add_runs_kernel(const fn_runs *g, void *y, ptrdiff_t y_row_stride,
+                                      ptrdiff_t y_seg_stride, const void *hi,
+                                      const void *scale, const void *offset,
+                                      const fn_addend *add, bool stream);
+typedef void fn_apply_add_columns_kernel(const fn_table *t, void *y, ptrdiff_t y_stride,
+                                         const void *hi, const void *scale,
+                                         const void *offset, const fn_addend *add,
+                                         bool stream);
+
 /* Elements of other types than the working one, or with something added, on their way
  * in. All arrays are contiguous; what is NULL takes no part. */
 typedef struct fn_gather {
@@ -292,6 +311,8 @@ typedef bool fn_factors_kernel(size_t n, double count, const double *slope,
   X(affine)                                                                            \
   X(apply_runs)                                                                        \
   X(apply_columns)                                                                     \
+  X(apply_add_runs)                                                                    \
+  X(apply_add_columns)                                                                 \
   X(gather)                                                                            \
   X(scatter)                                                                           \
   X(largest)                                                                           \

@@ -58,8 +58,20 @@ static void apply_staged(const fn_run_apply *a, const fn_runs *g, const fn_outpu
   fn_scatter_runs(a->dtype, &block, out);
 }
 
+/* Whether there is a kernel for all of it; short runs are quicker through a stage. */
+static bool is_direct(const fn_run_apply *a, const fn_runs *g, const fn_output *out) {
+  return !g->source && out->sink && a->step == 0 && a->hi && !a->s->any_slow &&
+         g->len >= 16 && fn_output_is_direct(out, a->dtype);
+}
+
 void fn_runs_apply(const fn_run_apply *a, const fn_runs *g, const fn_output *out) {
   const size_t run = g->segs * g->len, most = fn_stage_elements(a->dtype);
+  if (is_direct(a, g, out)) {
+    const fn_addend add = fn_output_addend(out, false);
+    a->kernels->apply_add_runs(g, out->y, out->row_stride, out->seg_stride, a->hi,
+                               a->scale, a->offset, &add, out->stream);
+    return;
+  }
   if (!g->source && !out->sink) {
     apply_plain(a, g, out, 0, 0);
     return;

@@ -149,6 +149,20 @@ fn_output fn_output_at(fastnorm_dtype working, const fn_output *out, size_t row,
   return o;
 }
 
+bool fn_output_is_direct(const fn_output *out, fastnorm_dtype working) {
+  const fn_scatter *s = &out->sink->scatter;
+  return s->dtype == working && (!out->post_add || s->post_add_dtype == working) &&
+         (s->activation == FASTNORM_IDENTITY || s->activation == FASTNORM_RELU);
+}
+
+fn_addend fn_output_addend(const fn_output *out, bool is_table) {
+  return (fn_addend){.post_add = out->post_add,
+                     .row_stride =
+                         is_table ? out->post_add_seg_stride : out->post_add_row_stride,
+                     .seg_stride = out->post_add_seg_stride,
+                     .relu = out->sink->scatter.activation == FASTNORM_RELU};
+}
+
 fn_output fn_stage_output(void *stage, const fn_runs *g) {
   return (fn_output){.y = stage,
                      .row_stride = (ptrdiff_t)(g->segs * g->len),

@@ -78,6 +78,12 @@ typedef struct fn_output {
   size_t ahead_element;
 } fn_output;
 
+/* Whether an application can do all that its sink does. */
+bool fn_output_is_direct(const fn_output *out, fastnorm_dtype working);
+
+/* What it then adds; of a table the segments are its rows. */
+fn_addend fn_output_addend(const fn_output *out, bool is_table);
+
 /* The output that begins at this run, segment and element of it. */
 fn_output fn_output_at(fastnorm_dtype working, const fn_output *out, size_t row,
                        size_t seg, size_t i);

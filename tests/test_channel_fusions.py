@@ -63,6 +63,43 @@ def test_post_add_and_relu(norm: str, axis: int, added: str, given: str) -> None
     assert np.any(y == 0) and np.any(y > 0)
 
 
+def after(y: NDArray[Any], post: NDArray[Any] | None, relu: bool) -> NDArray[Any]:
+    with np.errstate(invalid="ignore"):
+        y = y if post is None else y + post
+    return np.where(y < 0, y.dtype.type(0), y) if relu else y
+
+
+SPANS = [(2, 5, n) for n in (1, 7, 15, 16, 31, 32, 33, 49, 64, 100, 129, 196, 1000)]
+TABLES = [
+    (rows, n) for rows in (1, 3, 4, 9) for n in (1, 3, 16, 17, 32, 64, 100, 144, 600)
+] + [(1500, 3), (1029, 8), (1024, 64)]
+
+
+@pytest.mark.parametrize("shape", SPANS + TABLES, ids=str)
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.usefixtures("isa")
+def test_post_add_and_relu_have_the_bits_of_steps(
+    shape: tuple[int, ...], dtype: str, relu: bool
+) -> None:
+    channels = shape[1]
+    x, post = random(shape, dtype, 1), random(shape, dtype, 2)
+    x.flat[0], post.flat[-1] = np.nan, -np.inf
+    x.flat[-2:] = np.inf
+    spread = np.zeros((*shape[:-1], 2 * shape[-1]), dtype)
+    spread[..., ::2] = post
+    wide = np.zeros((*shape[:-1], shape[-1] + 3), dtype)
+    parameters = (random(channels, dtype, 3), np.full(channels, 2, dtype))
+    plain = fastnorm.batch_norm(x, *parameters)
+    options: dict[str, Any] = {"activation": "relu"} if relu else {}
+    for added in (None, post, spread[..., ::2]):
+        inside = x.copy()
+        for given, out in ((x, None), (x, wide[..., : shape[-1]]), (inside, inside)):
+            y = fastnorm.batch_norm(
+                given, *parameters, post_add=added, out=out, **options
+            )
+            assert same_bits(y, after(plain, added, relu))
+
+
 @norms
 def test_post_add_in_other_layouts(norm: str) -> None:
     call, x = case(norm), images(1)

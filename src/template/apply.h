@@ -1,4 +1,5 @@
-/* template/apply.h - the two applications: along runs and across the rows of a table.
+/* template/apply.h - the application along runs; that across the rows of a table is in
+ * apply_columns.h.
  * SPDX-License-Identifier: MIT
  *
  * t = fma(x - hi, scale, offset) with offset = -lo * scale (+ bias): the same three
@@ -207,10 +208,37 @@ FN_WORD parameters FN_KERNEL(border)(const parameters *p, const parameters *q,
                       V(select_le)(lane, last, p->offset, q->offset)};
 }
 
-FN_WORD void FN_KERNEL(apply_piece)(const T *x, T *y, size_t n, const parameters *p,
-                                    bool stream) {
+/* What is added to n elements, and the limit: max gives t for NaN, and for -Inf, which
+ * is no limit. `more` is known at compile time. */
+FN_WORD vec FN_KERNEL(added)(vec t, const T *post_add, size_t n, vec least, bool more) {
+  if (!more)
+    return t;
+  if (post_add)
+    t = V(add)(t, n == FN_VEC ? V(load)(post_add)
+                              : V(load_partial_or)(post_add, n, least));
+  return V(max)(least, t);
+}
+
+FN_WORD vec FN_KERNEL(least_of)(const fn_addend *add) {
+  return V(splat)(add && add->relu ? (T)0 : -(T)HUGE_VAL);
+}
+
+/* Where runs that lie one after another are, and what is added to them. */
+typedef struct FN_KERNEL(span) {
+  const T *x, *post_add;
+  T *y;
+  vec least;
+} FN_KERNEL(span);
+#define span FN_KERNEL(span)
+
+FN_WORD void FN_KERNEL(apply_piece)(const span *s, size_t i, size_t n,
+                                    const parameters *p, bool stream, bool more) {
+  const T *x = s->x + i;
+  T *y = s->y + i;
   const vec v = n == FN_VEC ? V(load)(x) : V(load_partial_or)(x, n, p->hi);
-  const vec t = FN_KERNEL(normalized)(v, p->hi, p->scale, p->offset, true);
+  const vec t =
+      FN_KERNEL(added)(FN_KERNEL(normalized)(v, p->hi, p->scale, p->offset, true),
+                       more && s->post_add ? s->post_add + i : NULL, n, s->least, more);
   if (n != FN_VEC)
     V(store_partial)(y, n, t);
   else if (stream)
@@ -222,17 +250,18 @@ FN_WORD void FN_KERNEL(apply_piece)(const T *x, T *y, size_t n, const parameters
 /* Runs that lie one after another in x and in y are one: its stores begin on lines, and
  * only where two runs meet do lanes differ. (Channels of 196 and 49 elements: a partial
  * vec each, and lines straddled, cost up to the time of the rest.) */
-FN_WORD void FN_KERNEL(apply_adjacent)(const T *x, T *y, size_t rows, size_t len,
+FN_WORD void FN_KERNEL(apply_adjacent)(const span *at, size_t rows, size_t len,
                                        const T *hi, const T *scale, const T *offset,
-                                       bool stream) {
+                                       bool stream, bool more) {
+  const span s = *at;
   const size_t total = rows * len;
   parameters p = FN_KERNEL(parameters_of)(hi, scale, offset, 0);
-  size_t i = FN_KERNEL(peel)(y, total), end = len;
+  size_t i = FN_KERNEL(peel)(s.y, total), end = len;
   if (i > 0)
-    FN_KERNEL(apply_piece)(x, y, i, &p, false);
+    FN_KERNEL(apply_piece)(&s, 0, i, &p, false, more);
   for (size_t r = 0; i < total;) {
     for (; i + FN_VEC <= end; i += FN_VEC) {
-      FN_KERNEL(apply_piece)(x + i, y + i, FN_VEC, &p, stream);
+      FN_KERNEL(apply_piece)(&s, i, FN_VEC, &p, stream, more);
     }
     const size_t n = end - i, left = total - i;
     const size_t m = left < FN_VEC ? left : FN_VEC; /* n of run r, then of the next */
@@ -244,27 +273,61 @@ FN_WORD void FN_KERNEL(apply_adjacent)(const T *x, T *y, size_t rows, size_t len
       continue;
     const parameters both = FN_KERNEL(border)(&before, &p, n);
     if (m == FN_VEC)
-      FN_KERNEL(apply_piece)(x + i, y + i, FN_VEC, &both, stream);
+      FN_KERNEL(apply_piece)(&s, i, FN_VEC, &both, stream, more);
     else
-      FN_KERNEL(apply_piece)(x + i, y + i, m, &both, false);
+      FN_KERNEL(apply_piece)(&s, i, m, &both, false, more);
     i += m;
   }
 }
 
-static void FN_KERNEL(apply_to_adjacent)(const fn_runs *g, T *y, ptrdiff_t y_seg_stride,
-                                         const T *hi, const T *scale, const T *offset,
-                                         bool stream) {
-  const T *x = (const T *)g->x;
-  for (size_t seg = 0; seg < g->segs; seg++, x += g->seg_stride, y += y_seg_stride) {
+FN_WORD void FN_KERNEL(apply_to_adjacent)(const fn_runs *g, T *y,
+                                          ptrdiff_t y_seg_stride, const T *hi,
+                                          const T *scale, const T *offset,
+                                          const fn_addend *add, bool stream,
+                                          bool more) {
+  span s = {(const T *)g->x, more ? (const T *)add->post_add : NULL, y,
+            FN_KERNEL(least_of)(add)};
+  for (size_t seg = 0; seg < g->segs; seg++) {
     /* peel() aligns long spans alone */
     if (stream && g->rows * g->len >= 4 * FN_VEC)
-      FN_KERNEL(apply_adjacent)(x, y, g->rows, g->len, hi, scale, offset, true);
+      FN_KERNEL(apply_adjacent)(&s, g->rows, g->len, hi, scale, offset, true, more);
     else
-      FN_KERNEL(apply_adjacent)
-    (x, y, g->rows, g->len, hi, scale, offset, false);
+      FN_KERNEL(apply_adjacent)(&s, g->rows, g->len, hi, scale, offset, false, more);
+    s.x += g->seg_stride;
+    s.y += y_seg_stride;
+    if (more && s.post_add)
+      s.post_add += add->seg_stride;
   }
   if (stream)
     stream_end();
+}
+
+static void FN_KERNEL(apply_plainly)(const fn_runs *g, T *y, ptrdiff_t y_seg_stride,
+                                     const T *hi, const T *scale, const T *offset,
+                                     bool stream) {
+  FN_KERNEL(apply_to_adjacent)
+  (g, y, y_seg_stride, hi, scale, offset, NULL, stream, false);
+}
+
+static void FN_KERNEL(apply_add_runs)(const fn_runs *g, void *y, ptrdiff_t y_row_stride,
+                                      ptrdiff_t y_seg_stride, const void *hi,
+                                      const void *scale, const void *offset,
+                                      const fn_addend *add, bool stream) {
+  const ptrdiff_t len = (ptrdiff_t)g->len;
+  const bool adjacent = g->row_stride == len && y_row_stride == len &&
+                        (!add->post_add || add->row_stride == len) && g->len >= FN_VEC;
+  const size_t step = adjacent ? g->rows : 1;
+  for (size_t r = 0; r < g->rows; r += step) {
+    fn_runs some = *g;
+    fn_addend more = *add;
+    some.x = (const T *)g->x + (ptrdiff_t)r * g->row_stride;
+    some.rows = step;
+    if (add->post_add)
+      more.post_add = (const T *)add->post_add + (ptrdiff_t)r * add->row_stride;
+    FN_KERNEL(apply_to_adjacent)
+    (&some, (T *)y + (ptrdiff_t)r * y_row_stride, y_seg_stride, (const T *)hi + r,
+     (const T *)scale + r, (const T *)offset + r, &more, stream, true);
+  }
 }
 
 /* Rows of half a vec: two in each. */
@@ -322,7 +385,7 @@ static void FN_KERNEL(apply_runs)(const fn_runs *g, void *y, ptrdiff_t y_row_str
 #endif
   if (g->rows > 1 && g->row_stride == len && y_row_stride == len && g->len >= FN_VEC &&
       hi && !weight && !bias) {
-    FN_KERNEL(apply_to_adjacent)(g, y, y_seg_stride, hi, scale, offset, stream);
+    FN_KERNEL(apply_plainly)(g, y, y_seg_stride, hi, scale, offset, stream);
     return;
   }
 #define CASE(centered, mode)                                                           \
@@ -334,100 +397,7 @@ static void FN_KERNEL(apply_runs)(const fn_runs *g, void *y, ptrdiff_t y_row_str
 #undef CASE
 }
 
-/* Some rows of a table in step: they share the loads of the parameters per column. */
-typedef struct FN_KERNEL(bundle) {
-  const T *x, *hi, *scale, *offset;
-  T *y;
-  ptrdiff_t x_apart, y_apart;
-  vec w[4], c[4]; /* weight and bias of each row */
-} FN_KERNEL(bundle);
-#define bundle FN_KERNEL(bundle)
-
-/* n columns from i on: a vec of them, or fewer. */
-FN_WORD void FN_KERNEL(bundle_vec)(const bundle *b, size_t i, size_t n, bool centered,
-                                   int mode, int rows, bool stream) {
-  const vec zero = V(splat)((T)0);
-  const vec h = centered ? V(load)(b->hi + i) : zero;
-  const vec o = centered ? V(load)(b->offset + i) : zero;
-  const vec a = V(load)(b->scale + i);
-  FN_UNROLL
-  for (int k = 0; k < rows; k++) {
-    const T *x = b->x + k * b->x_apart + i;
-    T *y = b->y + k * b->y_apart + i;
-    const vec v = n == FN_VEC ? V(load)(x) : V(load_partial_or)(x, n, zero);
-    const vec t = FN_KERNEL(weigh)(FN_KERNEL(normalized)(v, h, a, o, centered), b->w[k],
-                                   b->c[k], mode);
-    if (n != FN_VEC)
-      V(store_partial)(y, n, t);
-    else if (stream)
-      V(stream)(y, t);
-    else
-      V(store)(y, t);
-  }
-}
-
-FN_WORD void FN_KERNEL(apply_bundle)(const fn_table *t, size_t r, T *y,
-                                     ptrdiff_t y_stride, const T *hi, const T *scale,
-                                     const T *offset, const T *weight, const T *bias,
-                                     bool stream, bool centered, int mode, int rows) {
-  const size_t cols = t->cols;
-  bundle b = {.x = (const T *)t->x + (ptrdiff_t)r * t->stride,
-              .y = y + (ptrdiff_t)r * y_stride,
-              .x_apart = t->stride,
-              .y_apart = y_stride,
-              .hi = hi,
-              .scale = scale,
-              .offset = offset};
-  FN_UNROLL
-  for (int k = 0; k < rows; k++) {
-    b.w[k] = V(splat)(mode & 1 ? weight[r + (size_t)k] : (T)0);
-    b.c[k] = V(splat)(mode & 2 ? bias[r + (size_t)k] : (T)0);
-  }
-  size_t i = FN_KERNEL(peel)(b.y, cols);
-  if (i > 0)
-    FN_KERNEL(bundle_vec)(&b, 0, i, centered, mode, rows, false);
-  if (stream && (uintptr_t)(b.y + i) % 64 == 0)
-    for (; i + FN_VEC <= cols; i += FN_VEC) {
-      FN_KERNEL(bundle_vec)(&b, i, FN_VEC, centered, mode, rows, true);
-    }
-  for (; i + FN_VEC <= cols; i += FN_VEC) {
-    FN_KERNEL(bundle_vec)(&b, i, FN_VEC, centered, mode, rows, false);
-  }
-  if (i < cols)
-    FN_KERNEL(bundle_vec)(&b, i, cols - i, centered, mode, rows, false);
-}
-
-FN_WORD void FN_KERNEL(apply_to_columns)(const fn_table *t, T *y, ptrdiff_t y_stride,
-                                         const T *hi, const T *scale, const T *offset,
-                                         const T *weight, const T *bias, bool stream,
-                                         bool centered, int mode) {
-  const size_t rows = t->rows;
-  size_t r = 0;
-  if (y_stride * (ptrdiff_t)sizeof(T) % 64 == 0) /* else their lines begin apart */
-    for (; r + 4 <= rows; r += 4) {
-      FN_KERNEL(apply_bundle)
-      (t, r, y, y_stride, hi, scale, offset, weight, bias, stream, centered, mode, 4);
-    }
-  for (; r < rows; r++) {
-    FN_KERNEL(apply_bundle)
-    (t, r, y, y_stride, hi, scale, offset, weight, bias, stream, centered, mode, 1);
-  }
-  if (stream)
-    stream_end();
-}
-
-static void FN_KERNEL(apply_columns)(const fn_table *t, void *y, ptrdiff_t y_stride,
-                                     const void *hi, const void *scale,
-                                     const void *offset, const void *weight,
-                                     const void *bias, bool stream) {
-#define CASE(centered, mode)                                                           \
-  FN_KERNEL(apply_to_columns)                                                          \
-  (t, y, y_stride, hi, scale, offset, weight, bias, stream, centered, mode)
-  FN_KERNEL_MODES
-#undef CASE
-}
-#undef FN_KERNEL_MODES
 #undef lines
 #undef run_parameters
 #undef parameters
-#undef bundle
+#undef span

@@ -36,6 +36,8 @@ typedef V(vec) FN_KERNEL(vec_type);
 
 #include "apply.h"
 
+#include "apply_columns.h"
+
 #include "products.h"
 
 #include "gradients.h"

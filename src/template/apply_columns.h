@@ -1,0 +1,120 @@
+/* template/apply_columns.h - the application across the rows of a table: see apply.h.
+ * SPDX-License-Identifier: MIT */
+
+/* Some rows of a table in step: they share the loads of the parameters per column. */
+typedef struct FN_KERNEL(bundle) {
+  const T *x, *hi, *scale, *offset;
+  T *y;
+  ptrdiff_t x_apart, y_apart;
+  vec w[4], c[4]; /* weight and bias of each row */
+  const T *post_add;
+  ptrdiff_t post_add_apart;
+  vec least;
+} FN_KERNEL(bundle);
+#define bundle FN_KERNEL(bundle)
+
+/* n columns from i on: a vec of them, or fewer. */
+FN_WORD void FN_KERNEL(bundle_vec)(const bundle *b, size_t i, size_t n, bool centered,
+                                   int mode, int rows, bool stream, bool more) {
+  const vec zero = V(splat)((T)0);
+  const vec h = centered ? V(load)(b->hi + i) : zero;
+  const vec o = centered ? V(load)(b->offset + i) : zero;
+  const vec a = V(load)(b->scale + i);
+  FN_UNROLL
+  for (int k = 0; k < rows; k++) {
+    const T *x = b->x + k * b->x_apart + i;
+    T *y = b->y + k * b->y_apart + i;
+    const vec v = n == FN_VEC ? V(load)(x) : V(load_partial_or)(x, n, zero);
+    const vec w = FN_KERNEL(weigh)(FN_KERNEL(normalized)(v, h, a, o, centered), b->w[k],
+                                   b->c[k], mode);
+    const T *post_add =
+        more && b->post_add ? b->post_add + k * b->post_add_apart + i : NULL;
+    const vec t = FN_KERNEL(added)(w, post_add, n, b->least, more);
+    if (n != FN_VEC)
+      V(store_partial)(y, n, t);
+    else if (stream)
+      V(stream)(y, t);
+    else
+      V(store)(y, t);
+  }
+}
+
+FN_WORD void FN_KERNEL(apply_bundle)(const fn_table *t, size_t r, T *y,
+                                     ptrdiff_t y_stride, const T *hi, const T *scale,
+                                     const T *offset, const T *weight, const T *bias,
+                                     const fn_addend *add, bool stream, bool centered,
+                                     int mode, int rows, bool more) {
+  const size_t cols = t->cols;
+  bundle b = {.x = (const T *)t->x + (ptrdiff_t)r * t->stride,
+              .y = y + (ptrdiff_t)r * y_stride,
+              .x_apart = t->stride,
+              .y_apart = y_stride,
+              .hi = hi,
+              .scale = scale,
+              .offset = offset,
+              .least = FN_KERNEL(least_of)(add)};
+  if (more && add->post_add)
+    b.post_add = (const T *)add->post_add + (ptrdiff_t)r * add->row_stride;
+  if (more)
+    b.post_add_apart = add->row_stride;
+  FN_UNROLL
+  for (int k = 0; k < rows; k++) {
+    b.w[k] = V(splat)(mode & 1 ? weight[r + (size_t)k] : (T)0);
+    b.c[k] = V(splat)(mode & 2 ? bias[r + (size_t)k] : (T)0);
+  }
+  size_t i = FN_KERNEL(peel)(b.y, cols);
+  if (i > 0)
+    FN_KERNEL(bundle_vec)(&b, 0, i, centered, mode, rows, false, more);
+  if (stream && (uintptr_t)(b.y + i) % 64 == 0)
+    for (; i + FN_VEC <= cols; i += FN_VEC) {
+      FN_KERNEL(bundle_vec)(&b, i, FN_VEC, centered, mode, rows, true, more);
+    }
+  for (; i + FN_VEC <= cols; i += FN_VEC) {
+    FN_KERNEL(bundle_vec)(&b, i, FN_VEC, centered, mode, rows, false, more);
+  }
+  if (i < cols)
+    FN_KERNEL(bundle_vec)(&b, i, cols - i, centered, mode, rows, false, more);
+}
+
+FN_WORD void FN_KERNEL(apply_to_columns)(const fn_table *t, T *y, ptrdiff_t y_stride,
+                                         const T *hi, const T *scale, const T *offset,
+                                         const T *weight, const T *bias,
+                                         const fn_addend *add, bool stream,
+                                         bool centered, int mode, bool more) {
+  const size_t rows = t->rows;
+  size_t r = 0;
+  if (y_stride * (ptrdiff_t)sizeof(T) % 64 == 0) /* else their lines begin apart */
+    for (; r + 4 <= rows; r += 4) {
+      FN_KERNEL(apply_bundle)
+      (t, r, y, y_stride, hi, scale, offset, weight, bias, add, stream, centered, mode,
+       4, more);
+    }
+  for (; r < rows; r++) {
+    FN_KERNEL(apply_bundle)
+    (t, r, y, y_stride, hi, scale, offset, weight, bias, add, stream, centered, mode, 1,
+     more);
+  }
+  if (stream)
+    stream_end();
+}
+
+static void FN_KERNEL(apply_columns)(const fn_table *t, void *y, ptrdiff_t y_stride,
+                                     const void *hi, const void *scale,
+                                     const void *offset, const void *weight,
+                                     const void *bias, bool stream) {
+#define CASE(centered, mode)                                                           \
+  FN_KERNEL(apply_to_columns)                                                          \
+  (t, y, y_stride, hi, scale, offset, weight, bias, NULL, stream, centered, mode, false)
+  FN_KERNEL_MODES
+#undef CASE
+}
+
+static void FN_KERNEL(apply_add_columns)(const fn_table *t, void *y, ptrdiff_t y_stride,
+                                         const void *hi, const void *scale,
+                                         const void *offset, const fn_addend *add,
+                                         bool stream) {
+  FN_KERNEL(apply_to_columns)
+  (t, y, y_stride, hi, scale, offset, NULL, NULL, add, stream, true, 0, true);
+}
+#undef FN_KERNEL_MODES
+#undef bundle
