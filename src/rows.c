@@ -13,7 +13,8 @@
 #include "scale.h"
 #include "threads.h"
 
-#define GROUP_BYTES 32768
+#define GROUP_BYTES 24576 /* of x; with as much of y it fits the first-level cache */
+#define TWO_BYTES   32768 /* two rows share the loads of weight and bias */
 #define PIECE_BYTES 131072
 
 static bool is_centered(const fn_rows_work *w) {
@@ -82,45 +83,33 @@ void fn_rows_write_stats(const fn_rows_work *w, size_t first, size_t rows,
   }
 }
 
-/* A group between its two passes. */
-typedef struct group_state {
-  size_t first;
-  fn_runs g;
+/* A group of rows: their statistics, and while these are in the cache their results. */
+static void do_group(const fn_rows_work *w, size_t first, size_t rows) {
   fn_rows_stats found;
-} group_state;
-
-static void group_stats(const fn_rows_work *w, size_t first, size_t rows,
-                        group_state *state) {
-  state->first = first;
-  state->g = (fn_runs){.x = fn_element(w->dtype, w->x, (ptrdiff_t)first * w->x_stride),
-                       .rows = rows,
-                       .row_stride = w->x_stride,
-                       .segs = 1,
-                       .len = w->cols,
-                       .far = w->far};
-  if (first + 3 * rows <= w->rows) /* the one after the next: that is read already */
-    state->g.ahead =
-        fn_element(w->dtype, state->g.x, 2 * (ptrdiff_t)rows * w->x_stride);
-  fn_rows_find(w, first, &state->g, &state->found);
-}
-
-static void group_apply(const fn_rows_work *w, const group_state *state) {
-  const fn_rows_stats *found = &state->found;
+  fn_runs g = {.x = fn_element(w->dtype, w->x, (ptrdiff_t)first * w->x_stride),
+               .rows = rows,
+               .row_stride = w->x_stride,
+               .segs = 1,
+               .len = w->cols,
+               .far = w->far};
+  if (first + 2 * rows <= w->rows) /* the next one */
+    g.ahead = fn_element(w->dtype, g.x, (ptrdiff_t)rows * w->x_stride);
+  fn_rows_find(w, first, &g, &found);
   const fn_run_apply a = {.kernels = w->kernels,
                           .dtype = w->dtype,
-                          .hi = is_centered(w) ? &found->s.hi : NULL,
-                          .scale = &found->scale,
-                          .offset = &found->offset,
-                          .s = &found->s,
+                          .hi = is_centered(w) ? &found.s.hi : NULL,
+                          .scale = &found.scale,
+                          .offset = &found.offset,
+                          .s = &found.s,
                           .weight = w->weight.p,
                           .bias = w->bias.p,
                           .step = 1};
-  const fn_output out = {
-      .y = fn_element(w->dtype, w->y, (ptrdiff_t)state->first * w->y_stride),
-      .row_stride = w->y_stride,
-      .stream = w->stream};
-  fn_runs_apply(&a, &state->g, &out);
-  fn_rows_write_stats(w, state->first, state->g.rows, found);
+  const fn_output out = {.y =
+                             fn_element(w->dtype, w->y, (ptrdiff_t)first * w->y_stride),
+                         .row_stride = w->y_stride,
+                         .stream = w->stream};
+  fn_runs_apply(&a, &g, &out);
+  fn_rows_write_stats(w, first, rows, &found);
 }
 
 static size_t row_bytes(const fn_rows_work *w) {
@@ -128,8 +117,10 @@ static size_t row_bytes(const fn_rows_work *w) {
 }
 
 static size_t group_rows(const fn_rows_work *w) {
-  const size_t fit = GROUP_BYTES / row_bytes(w);
-  return fit < 1 ? 1 : fit > FN_GROUP ? FN_GROUP : fit;
+  const size_t row = row_bytes(w), fit = GROUP_BYTES / row;
+  if (fit < 2)
+    return 2 * row <= TWO_BYTES ? 2 : 1;
+  return fit > FN_GROUP ? FN_GROUP : fit;
 }
 
 static size_t piece_rows(const fn_rows_work *w) {
@@ -138,24 +129,14 @@ static size_t piece_rows(const fn_rows_work *w) {
   return fit < group ? group : fit / group * group;
 }
 
-/* The statistics of a group end in a chain of dependent instructions (sums, division,
- * root, division). The next group's are begun before this one is applied, so that the
- * processor has independent work while it waits for them. */
 void fn_rows_some(const fn_rows_work *w, size_t first, size_t end) {
   const size_t group = group_rows(w);
-  group_state states[2];
-  int now = 0;
   if (w->staged) {
     fn_rows_staged(w, first, end);
     return;
   }
-  group_stats(w, first, end - first < group ? end - first : group, &states[0]);
-  for (size_t r = first; r < end; r += group, now = !now) {
-    const size_t next = r + group;
-    if (next < end)
-      group_stats(w, next, end - next < group ? end - next : group, &states[!now]);
-    group_apply(w, &states[now]);
-  }
+  for (size_t r = first; r < end; r += group)
+    do_group(w, r, end - r < group ? end - r : group);
 }
 
 static void rows_task(void *context, size_t index) {
