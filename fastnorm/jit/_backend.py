@@ -23,6 +23,7 @@ STREAM_BYTES = 25165824  # read and written: results that no cache would keep
 PIECES = 64
 CACHE_BYTES = 262144  # what a second-level cache keeps beside other things
 NO_EXTRAS = (None, None)
+NOTHING = np.empty((6, 0))
 CALLED = {  # what the binding hands over, and what a caller gives for it
     "mask": "mask or lengths",
     "post_add_dtype": "post_add",
@@ -167,7 +168,8 @@ class Backend:
         options: tuple[Any, ...]
         if norm == "batch_norm":
             options = (training, eps, streams)
-            found = np.empty((6, extents[1]))
+            # That kernel makes it itself where it is needed.
+            found = NOTHING if make is _batch.inference else np.empty((6, extents[1]))
         else:
             options = (training, eps, norm == "instance_norm", streams)
             found = np.empty((2, extents[0] * extents[3]))
@@ -266,7 +268,7 @@ def _channel_way(
     """
     likes, size_x, size_y = _likes(norm, dtypes)
     batch, channels, spatial, _, last = extents
-    count = batch * channels * spatial
+    size = batch * channels * spatial * (size_x + size_y)
     cut: tuple[int, ...] = ()
     columns = _of_columns(norm, extents, strides)
     lines = (batch, spatial, channels) if last else extents[:3]
@@ -287,8 +289,9 @@ def _channel_way(
         fit = CACHE_BYTES // (batch * spatial * likes[0].nbytes)
         make, cut = _batch.batch, (max(min(fit, 64), 1),)
     else:
-        make, cut = _batch.inference, (min(batch * channels, 32),)
-    return make, cut, lines, last, likes, count * (size_x + size_y)
+        blocks = min(batch * channels, 32) if size >= 2 * BYTES_PER_THREAD else 1
+        make, cut = _batch.inference, (blocks,)
+    return make, cut, lines, last, likes, size
 
 
 def _factor(momentum: float, tracked: int) -> float:

@@ -17,10 +17,12 @@ from ._channels import (
     apply_run,
     find_run,
     given,
+    is_found_used,
     parameter,
     prepared,
     report_all,
     set_factors,
+    set_found,
     set_found_factors,
     stated,
 )
@@ -205,11 +207,15 @@ def inference(prologue, epilogue):
     """The kernel of batch norm in inference with these hooks."""
 
     def inference_kernel(
-        arrays, shape, strides, options, likes, found, blocks, before, after
+        arrays, shape, strides, options, likes, _, blocks, before, after
     ):
         channels, lines = shape[1], shape[0] * shape[1]
         by = np.empty((3, channels), np.float64)
-        bad = set_factors(arrays, channels, options[1], likes, by, found)
+        bad = set_factors(arrays, channels, options[1], likes, by)
+        used = is_found_used(bad, arrays)
+        found = np.empty((6, channels if used else 0), np.float64)
+        if used:
+            set_found(arrays, channels, options[1], likes, by, found)
         report_all(arrays, channels, found, likes[0])
         for i in prange(blocks):
             hooks, extras = (None, prologue, epilogue), (before, after)

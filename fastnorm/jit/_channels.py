@@ -137,29 +137,50 @@ def _set_factor(c, hi, lo, var, arrays, eps, likes, by):
     return root, fits
 
 
-@njit(error_model="numpy")
-def set_factors(arrays, channels, eps, likes, by, found):
-    """hi, scale and offset of all channels to `by`, mean, var and rstd to `found`.
+@njit(error_model="numpy", forceinline=True)
+def _set_given(c, arrays, eps, likes, at):
+    """Column c of `by` from what is stored: mean, var and rstd, and whether it fits."""
+    mean = parameter(arrays[6], c, likes[2], 0.0)
+    var = parameter(arrays[7], c, likes[2], 1.0)
+    hi = np.float64(working(mean, likes[0]))
+    root, fits = _set_factor(c, hi, mean - hi, var, arrays, eps, likes, at)
+    return mean, var, root, fits
 
-    How many of them the working type has no room for: found[3] is 1 there. A loop whose
-    only branches are about pointers is one that is made of vectors.
+
+@njit(error_model="numpy")
+def set_factors(arrays, channels, eps, likes, by):
+    """hi, scale and offset of all channels to `by`, from what is stored.
+
+    How many of them the working type has no room for. A loop whose only branches are
+    about pointers is one that is made of vectors.
     """
     at = by[0].ctypes.data, by[1].ctypes.data, by[2].ctypes.data
     bad = 0
     for c in range(channels):
-        mean = parameter(arrays[6], c, likes[2], 0.0)
-        var = parameter(arrays[7], c, likes[2], 1.0)
-        hi = np.float64(working(mean, likes[0]))
-        root, fits = _set_factor(c, hi, mean - hi, var, arrays, eps, likes, at)
+        _, _, _, fits = _set_given(c, arrays, eps, likes, at)
         bad += 0 if fits else 1
-        found[0, c], found[1, c], found[2, c] = mean, var, root
-        found[3, c] = 0.0 if fits else 1.0
     return bad
 
 
 @njit(error_model="numpy")
+def is_found_used(bad, arrays):
+    """Whether set_found() is called for: it writes 64 KB of 2048 channels."""
+    return bad > 0 or arrays[4] != 0 or arrays[5] != 0
+
+
+@njit(error_model="numpy")
+def set_found(arrays, channels, eps, likes, by, found):
+    """Mean, var and rstd, and 1 where factors do not fit."""
+    at = by[0].ctypes.data, by[1].ctypes.data, by[2].ctypes.data
+    for c in range(channels):
+        mean, var, root, fits = _set_given(c, arrays, eps, likes, at)
+        found[0, c], found[1, c], found[2, c] = mean, var, root
+        found[3, c] = 0.0 if fits else 1.0
+
+
+@njit(error_model="numpy")
 def set_found_factors(arrays, channels, eps, likes, by, columns, found):
-    """The same from what finish_columns() found."""
+    """Both from what finish_columns() found."""
     at = by[0].ctypes.data, by[1].ctypes.data, by[2].ctypes.data
     bad = 0
     for c in range(channels):

@@ -13,9 +13,11 @@ from ._apply import prepare
 from ._channels import (
     factors,
     given,
+    is_found_used,
     parameter,
     report_all,
     set_factors,
+    set_found,
     set_found_factors,
 )
 from ._columns import (
@@ -148,7 +150,9 @@ def batch(prologue, epilogue):
             finish_columns(shift, sums, np.float64(rows), like, options[1], columns)
             bad = set_found_factors(arrays, cols, options[1], likes, by, columns, found)
         else:
-            bad = set_factors(arrays, cols, options[1], likes, by, found)
+            bad = set_factors(arrays, cols, options[1], likes, by)
+            if is_found_used(bad, arrays):
+                set_found(arrays, cols, options[1], likes, by, found)
         report_all(arrays, cols, found, like)
         # Columns whose factors need float64 are few, and mostly none.
         lost = cols if bad > 0 else 0
