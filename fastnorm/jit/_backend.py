@@ -287,7 +287,9 @@ def _channel_way(
         make, cut = _batch.pieces, (min(PIECES, units),)
     elif training:
         fit = CACHE_BYTES // (batch * spatial * likes[0].nbytes)
-        make, cut = _batch.batch, (max(min(fit, 64), 1),)
+        # Each block makes arrays of its own; many blocks are for many threads.
+        most = 64 if size >= 2 * BYTES_PER_THREAD else 512
+        make, cut = _batch.batch, (max(min(fit, most), 1),)
     else:
         blocks = min(batch * channels, 32) if size >= 2 * BYTES_PER_THREAD else 1
         make, cut = _batch.inference, (blocks,)
