@@ -99,8 +99,10 @@ def smaller(source: str) -> list[str]:
         # always_inline, or else a Py_DECREF would be a call: 0.87 us for layer norm of a
         # row of 768 where this takes 0.61, and -O2 takes 0.57 and 180 KB.
         flags += ["-Os", "-Dinline=inline __attribute__((always_inline))"]
+    elif "slow" in source:
+        flags += ["-Os"]
     else:
-        # -Os saves 43 KB, and costs batch norm with lengths a half of its speed.
+        # -Os saves 40 KB, and costs batch norm with lengths a half of its speed.
         flags += ["-O2", "-fvect-cost-model=dynamic"]
     return flags
 

@@ -205,12 +205,16 @@ FN_WORD parameters FN_KERNEL(parameters_of)(const T *hi, const T *scale,
   return (parameters){V(splat)(hi[r]), V(splat)(scale[r]), V(splat)(offset[r])};
 }
 
-FN_WORD parameters FN_KERNEL(border)(const parameters *p, const parameters *q,
-                                     size_t n) {
+FN_WORD vec FN_KERNEL(lane_numbers)(void) {
   T lanes[FN_VEC];
   for (size_t i = 0; i < FN_VEC; i++)
     lanes[i] = (T)i;
-  const vec lane = V(load)(lanes), last = V(splat)((T)n - (T)1);
+  return V(load)(lanes);
+}
+
+FN_WORD parameters FN_KERNEL(border)(const parameters *p, const parameters *q,
+                                     size_t n) {
+  const vec lane = FN_KERNEL(lane_numbers)(), last = V(splat)((T)n - (T)1);
   return (parameters){V(select_le)(lane, last, p->hi, q->hi),
                       V(select_le)(lane, last, p->scale, q->scale),
                       V(select_le)(lane, last, p->offset, q->offset)};

@@ -133,8 +133,113 @@ FN_WORD void FN_KERNEL(gradient_of_runs)(const fn_pairs *p, const fn_gradient *o
     stream_end();
 }
 
+/* What the elements of a run have in common. */
+typedef struct FN_KERNEL(run_factors) {
+  terms f;
+  vec a, b, c;
+} FN_KERNEL(run_factors);
+#define run_factors FN_KERNEL(run_factors)
+
+FN_WORD run_factors FN_KERNEL(factors_of_run)(const fn_pairs *p, const fn_gradient *o,
+                                              size_t r) {
+  return (run_factors){FN_KERNEL(terms_of_run)(p, r, true),
+                       V(splat)(((const T *)o->a)[r]), V(splat)(((const T *)o->b)[r]),
+                       V(splat)(((const T *)o->c)[r])};
+}
+
+/* Those of p in n lanes, of q in the others. */
+FN_WORD run_factors FN_KERNEL(mixed_factors)(const run_factors *p, const run_factors *q,
+                                             size_t n) {
+  const vec lane = FN_KERNEL(lane_numbers)(), last = V(splat)((T)n - (T)1);
+#define MIXED(member) V(select_le)(lane, last, p->member, q->member)
+  return (run_factors){
+      {MIXED(f.hi), MIXED(f.scale), MIXED(f.offset), MIXED(f.minus_shift)},
+      MIXED(a),
+      MIXED(b),
+      MIXED(c)};
+#undef MIXED
+}
+
+/* A segment of each of adjacent runs, which is one in memory. */
+typedef struct FN_KERNEL(adjacent) {
+  const T *g, *x, *ahead_g, *ahead_x;
+  T *y;
+} FN_KERNEL(adjacent);
+#define adjacent FN_KERNEL(adjacent)
+
+FN_WORD void FN_KERNEL(adjacent_piece)(const adjacent *s, size_t i, size_t n,
+                                       const run_factors *k, bool stream) {
+  if (s->ahead_g) {
+    FN_PREFETCH_VEC(s->ahead_g + i);
+    FN_PREFETCH_VEC(s->ahead_x + i);
+  }
+  FN_KERNEL(gradient_piece)
+  (s->g + i, s->x + i, V(splat)((T)1), s->y + i, n, &k->f, k->a, k->b, k->c, true,
+   false, stream);
+}
+
+/* As apply_adjacent(): stores begin on lines, and only where two runs meet do lanes
+ * differ. */
+FN_WORD void FN_KERNEL(gradient_of_adjacent)(const fn_pairs *p, const fn_gradient *o,
+                                             const adjacent *at, bool stream) {
+  const adjacent s = *at;
+  const size_t rows = p->rows, len = p->len, total = rows * len;
+  run_factors k = FN_KERNEL(factors_of_run)(p, o, 0);
+  size_t i = FN_KERNEL(peel)(s.y, total), end = len;
+  if (i > 0)
+    FN_KERNEL(adjacent_piece)(&s, 0, i, &k, false);
+  for (size_t r = 0; i < total;) {
+    for (; i + FN_VEC <= end; i += FN_VEC) {
+      FN_KERNEL(adjacent_piece)(&s, i, FN_VEC, &k, stream);
+    }
+    const size_t n = end - i, left = total - i;
+    const size_t m = left < FN_VEC ? left : FN_VEC; /* n of run r, then of the next */
+    const run_factors before = k;
+    if (++r < rows)
+      k = FN_KERNEL(factors_of_run)(p, o, r);
+    end += len;
+    if (n == 0)
+      continue;
+    const run_factors both = FN_KERNEL(mixed_factors)(&before, &k, n);
+    if (m == FN_VEC)
+      FN_KERNEL(adjacent_piece)(&s, i, FN_VEC, &both, stream);
+    else
+      FN_KERNEL(adjacent_piece)(&s, i, m, &both, false);
+    i += m;
+  }
+}
+
+FN_WORD bool FN_KERNEL(are_adjacent)(const fn_pairs *p, const fn_gradient *o) {
+  const ptrdiff_t len = (ptrdiff_t)p->len;
+  return p->rows > 1 && p->len >= FN_VEC && p->hi && !p->weight &&
+         p->g_row_stride == len && p->x_row_stride == len && o->row_stride == len;
+}
+
+static void FN_KERNEL(gradient_of_adjacents)(const fn_pairs *p, const fn_gradient *o) {
+  const bool asks = o->ahead_g != NULL;
+  adjacent s = {(const T *)p->g, (const T *)p->x, asks ? (const T *)o->ahead_g : NULL,
+                asks ? (const T *)o->ahead_x : NULL, (T *)o->y};
+  for (size_t seg = 0; seg < p->segs; seg++) {
+    if (o->stream && p->rows * p->len >= 4 * FN_VEC)
+      FN_KERNEL(gradient_of_adjacent)(p, o, &s, true);
+    else
+      FN_KERNEL(gradient_of_adjacent)(p, o, &s, false);
+    s.g += p->g_seg_stride;
+    s.x += p->x_seg_stride;
+    s.y += o->seg_stride;
+    if (asks) {
+      s.ahead_g += p->g_seg_stride;
+      s.ahead_x += p->x_seg_stride;
+    }
+  }
+  if (o->stream)
+    stream_end();
+}
+
 static void FN_KERNEL(gradient_runs)(const fn_pairs *p, const fn_gradient *o) {
-  if (p->hi)
+  if (FN_KERNEL(are_adjacent)(p, o))
+    FN_KERNEL(gradient_of_adjacents)(p, o);
+  else if (p->hi)
     FN_KERNEL(gradient_of_runs)(p, o, true, p->weight != NULL);
   else
     FN_KERNEL(gradient_of_runs)(p, o, false, p->weight != NULL);
@@ -206,3 +311,5 @@ static void FN_KERNEL(gradient_columns)(const fn_pairs *p, const fn_gradient *o)
 }
 
 #undef terms
+#undef run_factors
+#undef adjacent
