@@ -20,16 +20,11 @@ static fn_masked_output output_of(const fn_batch_work *w) {
   return (fn_masked_output){w->mask, &w->f, w->a.x == w->y};
 }
 
-/* The lines of a later sample that will be written, where samples are short: there is
- * much to do between two of them, and stores wait for their lines. */
-static void ask_for(const fn_batch_work *w, const fn_runs *g, const fn_output *out,
-                    size_t n) {
-  const size_t bytes = g->len * w->f.sink.element;
-  for (size_t r = 0; n < g->segs && r < g->rows; r++) {
-    const fn_output y = fn_output_at(w->a.dtype, out, r, n, 0);
-    for (size_t i = 0; i < bytes && i < 1024; i += 128)
-      FN_PREFETCH_VEC((const char *)y.y + i);
-  }
+/* Stores wait for their lines. */
+static void ask_for_sample(const fn_batch_work *w, const fn_runs *g,
+                           const fn_output *out, size_t n) {
+  for (size_t r = 0; n < g->segs && r < g->rows; r++)
+    fn_mask_ask(fn_output_at(w->a.dtype, out, r, n, 0).y, g->len * w->f.sink.element);
 }
 
 void fn_batch_masked_apply(const fn_batch_work *w, size_t first, size_t sample,
@@ -37,10 +32,10 @@ void fn_batch_masked_apply(const fn_batch_work *w, size_t first, size_t sample,
                            const fn_output *out) {
   const fn_masked_output o = output_of(w);
   for (size_t n = 0; n < AHEAD; n++)
-    ask_for(w, g, out, n);
+    ask_for_sample(w, g, out, n);
   for (size_t n = 0; n < g->segs; n++) {
     const fn_output y = fn_output_at(w->a.dtype, out, 0, n, 0);
-    ask_for(w, g, out, n + AHEAD);
+    ask_for_sample(w, g, out, n + AHEAD);
     fn_runs one = *g;
     one.x = fn_channels_at(&w->a, sample + n, first);
     one.segs = 1;

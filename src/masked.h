@@ -98,6 +98,13 @@ typedef struct fn_mask_survey {
  * FASTNORM_ERROR_WEIGHT if a weight is none. Finds out whether m is weighted. */
 fastnorm_status fn_mask_look(fn_mask *m, bool by_sample, fn_mask_survey *found);
 
+/* Asks for what is read or written later, where samples are short: the memory does not
+ * see that they come next, as the mask is looked at in between. */
+static inline void fn_mask_ask(const void *p, size_t bytes) {
+  for (size_t i = 0; i < bytes && i < 1024; i += 128)
+    FN_PREFETCH_VEC((const char *)p + i);
+}
+
 /* ---- reading ---- */
 
 /* The positions of a run in order, and a place among them. Reading on from where one

@@ -234,15 +234,13 @@ static size_t gather_wide(fastnorm_dtype working, const fn_source *s, const void
   return done;
 }
 
-/* Elements of a later sample: where samples are short the memory does not see that they
- * are read next, as the mask is looked at in between. */
-static void ask_for(const fn_source *s, const void *x, size_t sample) {
+static void ask_for_sample(const fn_source *s, const void *x, size_t sample) {
   const fn_positions *p = s->positions;
-  const size_t bytes = p->positions * p->width * s->element;
-  const char *at =
-      (const char *)x + (ptrdiff_t)sample * p->x_stride * (ptrdiff_t)s->element;
-  for (size_t i = 0; sample < p->samples && i < bytes && i < 1024; i += 128)
-    FN_PREFETCH_VEC(at + i);
+  if (sample >= p->samples || p->x_position_stride != (ptrdiff_t)p->width)
+    return;
+  const ptrdiff_t i = (ptrdiff_t)sample * p->x_stride;
+  fn_mask_ask((const char *)x + i * (ptrdiff_t)s->element,
+              p->positions * p->width * s->element);
 }
 
 void fn_positions_gather(fastnorm_dtype working, const fn_source *s, const void *x,
@@ -253,7 +251,7 @@ void fn_positions_gather(fastnorm_dtype working, const fn_source *s, const void 
     size_t some, k;
     uint64_t bits;
     while (ahead < p->sample + AHEAD)
-      ask_for(s, x, ++ahead);
+      ask_for_sample(s, x, ++ahead);
     if (width > 1) {
       k = gather_wide(working, s, x, width, i % width, n, out);
     } else if ((k = whole(p, n, &some, &bits)) > 0) {

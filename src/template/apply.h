@@ -226,8 +226,7 @@ FN_WORD vec FN_KERNEL(added)(vec t, const T *post_add, size_t n, vec least, bool
   if (!more)
     return t;
   if (post_add)
-    t = V(add)(t, n == FN_VEC ? V(load)(post_add)
-                              : V(load_partial_or)(post_add, n, least));
+    t = V(add)(t, FN_KERNEL(fetch)(FASTNORM_DEFAULT, post_add, 0, n));
   return V(max)(least, t);
 }
 
@@ -246,17 +245,11 @@ typedef struct FN_KERNEL(span) {
 FN_WORD void FN_KERNEL(apply_piece)(const span *s, size_t i, size_t n,
                                     const parameters *p, bool stream, bool more) {
   const T *x = s->x + i;
-  T *y = s->y + i;
   const vec v = n == FN_VEC ? V(load)(x) : V(load_partial_or)(x, n, p->hi);
   const vec t =
       FN_KERNEL(added)(FN_KERNEL(normalized)(v, p->hi, p->scale, p->offset, true),
                        more && s->post_add ? s->post_add + i : NULL, n, s->least, more);
-  if (n != FN_VEC)
-    V(store_partial)(y, n, t);
-  else if (stream)
-    V(stream)(y, t);
-  else
-    V(store)(y, t);
+  FN_KERNEL(put)(FASTNORM_DEFAULT, s->y, i, n, t, NULL, stream);
 }
 
 /* Runs that lie one after another in x and in y are one: its stores begin on lines, and

@@ -24,18 +24,13 @@ FN_WORD void FN_KERNEL(bundle_vec)(const bundle *b, size_t i, size_t n, bool cen
   for (int k = 0; k < rows; k++) {
     const T *x = b->x + k * b->x_apart + i;
     T *y = b->y + k * b->y_apart + i;
-    const vec v = n == FN_VEC ? V(load)(x) : V(load_partial_or)(x, n, zero);
+    const vec v = FN_KERNEL(fetch)(FASTNORM_DEFAULT, x, 0, n);
     const vec w = FN_KERNEL(weigh)(FN_KERNEL(normalized)(v, h, a, o, centered), b->w[k],
                                    b->c[k], mode);
     const T *post_add =
         more && b->post_add ? b->post_add + k * b->post_add_apart + i : NULL;
     const vec t = FN_KERNEL(added)(w, post_add, n, b->least, more);
-    if (n != FN_VEC)
-      V(store_partial)(y, n, t);
-    else if (stream)
-      V(stream)(y, t);
-    else
-      V(store)(y, t);
+    FN_KERNEL(put)(FASTNORM_DEFAULT, y, 0, n, t, NULL, stream);
   }
 }
 

@@ -53,18 +53,12 @@ static bool FN_KERNEL(factors)(size_t n, double count, const double *slope,
 FN_WORD void FN_KERNEL(gradient_piece)(const T *g, const T *x, vec weight, T *y,
                                        size_t n, const terms *f, vec a, vec b, vec c,
                                        bool centered, bool weighted, bool stream) {
-  const vec zero = V(splat)((T)0);
-  const vec gi = n == FN_VEC ? V(load)(g) : V(load_partial_or)(g, n, zero);
-  const vec xi = n == FN_VEC ? V(load)(x) : V(load_partial_or)(x, n, zero);
+  const vec gi = FN_KERNEL(fetch)(FASTNORM_DEFAULT, g, 0, n);
+  const vec xi = FN_KERNEL(fetch)(FASTNORM_DEFAULT, x, 0, n);
   const vec d = FN_KERNEL(difference)(gi, weight, f->minus_shift, weighted);
   const vec t = FN_KERNEL(normalized)(xi, f->hi, f->scale, f->offset, centered);
   const vec v = V(fma)(t, b, V(fma)(d, a, c));
-  if (n != FN_VEC)
-    V(store_partial)(y, n, v);
-  else if (stream)
-    V(stream)(y, v);
-  else
-    V(store)(y, v);
+  FN_KERNEL(put)(FASTNORM_DEFAULT, y, 0, n, v, NULL, stream);
 }
 
 FN_WORD void FN_KERNEL(gradient_of_segment)(const T *g, const T *x, const T *weight,

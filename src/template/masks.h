@@ -17,27 +17,22 @@ static size_t FN_KERNEL(count)(const unsigned char *bytes, size_t n) {
   return count;
 }
 
-FN_WORD vec FN_KERNEL(some_of)(const T *x, size_t n) {
-  return n >= FN_VEC ? V(load)(x) : V(load_partial_or)(x, n, V(splat)((T)0));
-}
-
 static size_t FN_KERNEL(pack)(const void *v, size_t n, uint64_t bits, void *out) {
-  const T *x = (const T *)v;
   T *y = (T *)out;
   size_t count = 0;
-  for (size_t i = 0; i < n; i += FN_VEC, bits >>= FN_VEC)
-    count += V(pack)(y + count, (uint32_t)bits, FN_KERNEL(some_of)(x + i, n - i));
+  for (size_t i = 0; i < n; i += FN_VEC, bits >>= FN_VEC) {
+    const size_t m = n - i < FN_VEC ? n - i : FN_VEC;
+    count +=
+        V(pack)(y + count, (uint32_t)bits, FN_KERNEL(fetch)(FASTNORM_DEFAULT, v, i, m));
+  }
   return count;
 }
 
 static void FN_KERNEL(clear)(const void *v, size_t n, uint64_t bits, void *y) {
-  const T *x = (const T *)v;
-  T *to = (T *)y;
   for (size_t i = 0; i < n; i += FN_VEC, bits >>= FN_VEC) {
-    const vec kept = V(keep)((uint32_t)bits, FN_KERNEL(some_of)(x + i, n - i));
-    if (n - i >= FN_VEC)
-      V(store)(to + i, kept);
-    else
-      V(store_partial)(to + i, n - i, kept);
+    const size_t m = n - i < FN_VEC ? n - i : FN_VEC;
+    const vec some = FN_KERNEL(fetch)(FASTNORM_DEFAULT, v, i, m);
+    FN_KERNEL(put)
+    (FASTNORM_DEFAULT, y, i, m, V(keep)((uint32_t)bits, some), NULL, false);
   }
 }
