@@ -62,8 +62,8 @@ typedef struct FN_KERNEL(lines) {
 #define lines FN_KERNEL(lines)
 
 /* Lines of y that cannot be streamed come from memory before they are written: so many
- * bytes ahead they are asked for. ([65536, 64], 16 bytes off a line: layer norm 1500 us
- * without, 1280 from 4096 bytes ahead, 1140 from 8192, AMD EPYC Zen 5.) */
+ * bytes ahead they are asked for. ([65536, 64], 16 bytes off a line: layer norm 1250 us
+ * without, 1050 with; half as far ahead gains half as much. AMD EPYC Zen 5, avx512.) */
 #define FN_ASK 8192
 
 FN_WORD void FN_KERNEL(apply_vec)(const lines *l, size_t i, bool centered, int mode,
