@@ -25,6 +25,8 @@
 
 #include <limits.h>
 #include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdlib.h>
 
 #if defined(FASTNORM_NO_THREADS) || !(defined(__unix__) || defined(__APPLE__))
@@ -34,6 +36,7 @@
 #include <fenv.h>
 #include <pthread.h>
 #include <signal.h>
+#include <time.h>
 #include <unistd.h>
 #endif
 #if defined(__linux__)
@@ -41,12 +44,19 @@
 #endif
 
 /* Every thread must have at least this much to do; so work below twice this stays on
- * the caller. Measured with two threads on a two-core EPYC virtual machine that moves
- * 25 GB/s in cache: in back-to-back calls a second thread pays from 4 microseconds of
- * work (100 KiB) and gives 1.8 x from 8; after a pause, when the worker has to be
- * woken, it costs the caller 2 to 5 microseconds and pays from 50 (1.2 MiB). So this
- * is a compromise: the first 10 microseconds are not shared. */
+ * the caller. Measured with two threads on a two-core EPYC virtual machine: in
+ * back-to-back calls a second thread pays from 4 microseconds of work (100 KiB) and
+ * gives 1.8 x from 8. */
 #define FN_BYTES_PER_THREAD ((size_t)128 * 1024)
+
+/* So much for every thread before sleepers are woken: less is shared only with workers
+ * that are awake. On the same machine a wake-up costs the caller 10 microseconds, and
+ * the worker begins some 20 later: after a pause two threads take 21 for layer norm of
+ * 128 x 768 where one takes 12, and gain only from 4 MiB (60 microseconds) on. The
+ * tests' build has 0, to share what is small. */
+#if !defined(FN_BYTES_PER_WAKE)
+#define FN_BYTES_PER_WAKE ((size_t)2048 * 1024)
+#endif
 
 /* ---- How many threads ---------------------------------------------------------- */
 
@@ -163,6 +173,12 @@ static void run_on_host(const fastnorm_exec *exec, size_t threads, size_t count,
  * process at its limit does not pay for a failure in every call. */
 #define FN_RETRY_AFTER 1000
 
+/* Calls that begin this soon after the one before, in nanoseconds, follow each other
+ * before workers sleep; after so many of them they are a loop, for which workers are
+ * woken however small the calls are. */
+#define FN_LOOP_GAP   5000
+#define FN_LOOP_CALLS 4
+
 static struct {
   _Atomic int busy; /* 1: some caller owns the pool */
 
@@ -177,8 +193,12 @@ static struct {
   size_t count;
   fenv_t environment; /* of the caller: rounding and denormal modes change bits */
 
-  int workers; /* started so far; only the owner of `busy` touches these two */
+  int sleepers; /* workers on `wake` */
+
+  int workers; /* started so far; only the owner of `busy` touches these three */
   int retry_in;
+  int close_calls;             /* in a row */
+  _Atomic unsigned long ended; /* when the last call did, as now() has it */
 
   _Alignas(64) _Atomic size_t next; /* the next piece; alone in its cache line */
 } pool = {.lock = PTHREAD_MUTEX_INITIALIZER,
@@ -203,6 +223,7 @@ static void reset_in_child(void) {
   pthread_cond_init(&pool.done, NULL);
   atomic_store(&pool.seats, 0);
   atomic_store(&pool.active, 0);
+  pool.sleepers = 0;
   pool.workers = 0;
   pool.retry_in = 0;
   atomic_store(&pool.busy, 0);
@@ -232,7 +253,9 @@ static void wait_for_seat(void) {
     pthread_mutex_lock(&pool.lock);
   }
   while (atomic_load_explicit(&pool.seats, memory_order_relaxed) == 0) {
+    pool.sleepers++;
     pthread_cond_wait(&pool.wake, &pool.lock);
+    pool.sleepers--;
   }
   atomic_fetch_sub_explicit(&pool.seats, 1, memory_order_relaxed);
   atomic_fetch_add_explicit(&pool.active, 1, memory_order_relaxed);
@@ -324,7 +347,49 @@ static void wait_until_done(void) {
   pthread_mutex_unlock(&pool.lock);
 }
 
-static void run_shared(size_t threads, size_t count, fastnorm_task task,
+/* Nanoseconds, from any beginning; differences are right though it may wrap. */
+static unsigned long now(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (unsigned long)t.tv_sec * 1000000000UL + (unsigned long)t.tv_nsec;
+}
+
+static bool is_loop(void) {
+  const unsigned long ended = atomic_load_explicit(&pool.ended, memory_order_relaxed);
+  const bool close = now() - ended < FN_LOOP_GAP;
+  pool.close_calls = close ? pool.close_calls + (pool.close_calls < FN_LOOP_CALLS) : 0;
+  return pool.close_calls == FN_LOOP_CALLS;
+}
+
+/* How many of the wanted helpers are worth what they cost. */
+static int worthwhile_helpers(int wanted, size_t bytes) {
+  const size_t share = FN_BYTES_PER_WAKE ? bytes / FN_BYTES_PER_WAKE : SIZE_MAX;
+  if (is_loop() || share > (size_t)wanted)
+    return wanted;
+  pthread_mutex_lock(&pool.lock);
+  const int awake = pool.workers - pool.sleepers;
+  pthread_mutex_unlock(&pool.lock);
+  const int worth = share > 1 ? (int)share - 1 : 0,
+            helpers = awake > worth ? awake : worth;
+  return helpers < wanted ? helpers : wanted;
+}
+
+static void seat(int helpers, size_t count, fastnorm_task task, void *context) {
+  pthread_mutex_lock(&pool.lock);
+  pool.task = task;
+  pool.context = context;
+  pool.count = count;
+  fegetenv(&pool.environment);
+  atomic_store_explicit(&pool.next, 0, memory_order_relaxed);
+  atomic_store_explicit(&pool.seats, helpers, memory_order_relaxed);
+  const int awake = pool.workers - pool.sleepers;
+  pthread_mutex_unlock(&pool.lock);
+  for (int i = awake; i < helpers; i++) {
+    pthread_cond_signal(&pool.wake);
+  }
+}
+
+static void run_shared(size_t threads, size_t count, size_t bytes, fastnorm_task task,
                        void *context) {
   /* Registered before anyone owns the pool: a child never inherits an owned one. */
   pthread_once(&fork_handler_once, register_fork_handler);
@@ -335,30 +400,26 @@ static void run_shared(size_t threads, size_t count, fastnorm_task task,
     return;
   }
   const size_t most = FN_MAX_WORKERS + 1;
-  const int helpers = ensure_workers((int)(threads < most ? threads : most) - 1);
-
-  pthread_mutex_lock(&pool.lock);
-  pool.task = task;
-  pool.context = context;
-  pool.count = count;
-  fegetenv(&pool.environment);
-  atomic_store_explicit(&pool.next, 0, memory_order_relaxed);
-  atomic_store_explicit(&pool.seats, helpers, memory_order_relaxed);
-  pthread_mutex_unlock(&pool.lock);
-  for (int i = 0; i < helpers; i++) {
-    pthread_cond_signal(&pool.wake);
+  const int wanted = (int)(threads < most ? threads : most) - 1;
+  const int helpers = ensure_workers(worthwhile_helpers(wanted, bytes));
+  if (helpers > 0) {
+    seat(helpers, count, task, context);
+    run_pieces(count, task, context);
+    wait_until_done();
   }
-
-  run_pieces(count, task, context);
-  wait_until_done();
   atomic_store_explicit(&pool.busy, 0, memory_order_release);
+  if (helpers == 0) {
+    run_alone(count, task, context);
+  }
+  atomic_store_explicit(&pool.ended, now(), memory_order_relaxed);
 }
 
 #else /* no threads on this platform, or none wanted */
 
-static void run_shared(size_t threads, size_t count, fastnorm_task task,
+static void run_shared(size_t threads, size_t count, size_t bytes, fastnorm_task task,
                        void *context) {
   (void)threads;
+  (void)bytes;
   run_alone(count, task, context);
 }
 
@@ -396,7 +457,7 @@ static void spread(const fastnorm_exec *exec, size_t count, size_t bytes,
   if (threads < 2) {
     run_alone(count, task, context);
   } else {
-    run_shared(threads, count, task, context);
+    run_shared(threads, count, bytes, task, context);
   }
 }
 

@@ -5,6 +5,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -101,3 +102,30 @@ import fastnorm, threadpoolctl
 print([i["user_api"] for i in threadpoolctl.threadpool_info()].count("fastnorm"))
 """
     assert in_subprocess(code) == "0"
+
+
+WORKERS = """
+import pathlib, time, numpy, fastnorm
+fastnorm.set_num_threads(2)
+def calls(rows, count, pause):
+    x = numpy.ones((rows, 1024), numpy.float32)
+    for _ in range(count):
+        fastnorm.layer_norm(x, 1024, out=x)
+        if pause:
+            time.sleep(pause)
+    names = pathlib.Path("/proc/self/task").glob("*/comm")
+    return sum(name.read_text() == "fastnorm\\n" for name in names)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads Linux's /proc")
+@pytest.mark.parametrize(
+    ("then", "workers"),
+    [
+        ("calls(128, 20, 1e-3)", 0),  # 1 MiB after pauses is not worth a wake-up,
+        ("calls(512, 20, 1e-3)", 1),  # 4 MiB are,
+        ("int(any(calls(128, 1000, 0) for _ in range(100)))", 1),  # and a loop is
+    ],
+)
+def test_workers_start_when_they_are_worth_it(then, workers):
+    assert in_subprocess(f"{WORKERS}\nprint({then})") == str(workers)
