@@ -4,8 +4,11 @@ SPDX-License-Identifier: MIT
 
     python bench/jit.py docs/jit.md
 
-Replaces what is between the two markers. Calls take turns; medians. First calls are
-made in processes of their own, once without and once with what Numba keeps on disk.
+Replaces what is between the two markers. Calls take turns; medians. A turn is a
+twentieth of a second of the same call, of which the second half counts: threads of the
+engine before it, which wait by spinning for up to 20 ms, are asleep by then. First
+calls are made in processes of their own, once without and once with what Numba keeps on
+disk.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from fastnorm.bench.machine import describe, one_line
 
 BEGIN, END = "<!-- jit:begin -->", "<!-- jit:end -->"
 SECONDS = 2.0  # for each line
+TURN = 0.05
 ROWS = ((128, 768), (512, 1024), (2048, 4096))
 IMAGES = ((8, 64, 56, 56), (32, 256, 14, 14), (1, 2048, 7, 7), (64, 3, 224, 224))
 FIRST = """
@@ -50,6 +54,18 @@ CALLS = {
 Call = Callable[[], Any]
 
 
+def turn(call: Call) -> float:
+    """Seconds of a call, of the second half of a turn."""
+    times: list[float] = []
+    begun = now = time.perf_counter()
+    while now < begun + TURN:
+        before = now
+        call()
+        now = time.perf_counter()
+        times.append(now - before)
+    return statistics.median(times[len(times) // 2 :])
+
+
 def medians(calls: list[Call]) -> list[float]:
     """Microseconds of each call, which take turns."""
     for call in calls:
@@ -58,9 +74,7 @@ def medians(calls: list[Call]) -> list[float]:
     end = time.perf_counter() + SECONDS
     while time.perf_counter() < end or len(times[0]) < 5:
         for call, found in zip(calls, times, strict=True):
-            begun = time.perf_counter()
-            call()
-            found.append(time.perf_counter() - begun)
+            found.append(turn(call))
     return [1e6 * statistics.median(found) for found in times]
 
 

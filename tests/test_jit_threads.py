@@ -38,19 +38,67 @@ several = pytest.mark.skipif(
 def counts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many threads each kernel was given, of those that were given several."""
     found: list[int] = []
-    given: list[int] = []
-    own = numba.set_num_threads
+    own = _threads._shared
 
-    def counted(count: int) -> None:
-        if len(given) % 2 == 0:  # then it is put back
-            found.append(count)
-        given.append(count)
-        own(count)
+    def counted(call: Any, count: int, args: Any) -> bool:
+        def called(*args: Any) -> None:
+            found.append(numba.get_num_threads())
+            call(*args)
 
-    monkeypatch.setattr(numba, "set_num_threads", counted)
+        before = numba.get_num_threads()
+        shared = own(called, count, args)
+        assert numba.get_num_threads() == before
+        return shared
+
+    monkeypatch.setattr(_threads, "_shared", counted)
     # Smaller arrays than are worth it, so that the tests are quick.
     monkeypatch.setattr(_threads, "BYTES_PER_THREAD", 262144)
     return found
+
+
+class Clock:
+    """Calls of a loop that take these seconds, alone and with threads."""
+
+    def __init__(self, alone: float, shared: float) -> None:
+        self.loop, self.now = _threads._Loop(), 0.0
+        self.seconds = alone, shared
+
+    def calls(self, count: int, between: float = 1e-6, of: str = "a") -> list[bool]:
+        """Which of them were shared."""
+        found = []
+        for _ in range(count):
+            begun = self.now = self.now + between
+            found.append(self.loop.shares(of, begun))
+            self.now += self.seconds[found[-1]]
+            self.loop.note(begun, self.now, found[-1])
+        return found
+
+
+def test_a_loop_of_small_calls_is_shared_while_that_is_quicker() -> None:
+    first, tries, pause = (getattr(_threads._Loop, n) for n in ("CALLS", "TRIES", "PAUSE"))
+    quick = Clock(10e-6, 6e-6)
+    assert quick.calls(1000) == [False] * first + [True] * (1000 - first)
+    assert quick.calls(2, between=1e-3) == [False] * 2
+    assert quick.calls(first)[-2:] == [False, True]
+    assert not any(quick.calls(first, of="b"))
+    slow = Clock(10e-6, 80e-6)
+    assert slow.calls(first + tries) == [False] * first + [True] * tries
+    assert slow.calls(pause + tries + 1) == (
+        [False] * pause + [True] * tries + [False]
+    )
+
+
+@several
+def test_small_calls_of_a_loop_have_the_same_bits(
+    counts: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_threads, "BYTES_PER_THREAD", 1048576)
+    monkeypatch.setattr(_threads._Loop, "GAP", 60.0)
+    x = hostile((4, 20, 1003))
+    wanted = jit.layer_norm(x, 1003, num_threads=1)
+    found = [jit.layer_norm(x, 1003, num_threads=2) for _ in range(12)]
+    assert counts.count(2) == 12 - _threads._Loop.CALLS
+    assert all(same_bits(y, wanted) for y in found)
 
 
 # ---- Bits ----
@@ -390,11 +438,12 @@ def test_a_process_may_fork_after_it_used_numbas_threads_itself(layer: str) -> N
 def test_a_child_has_threads_if_its_parent_had_begun_none() -> None:
     said = run(
         """
-        given, own = [], numba.set_num_threads
-        numba.set_num_threads = lambda count: given.append(count) or own(count)
+        from fastnorm.jit import _threads
+        given, own = [], _threads._shared
+        _threads._shared = lambda *args: given.append(own(*args)) or given[-1]
         child = os.fork()
         if child == 0:
-            os._exit(0 if right(0) and given[:1] == [2] else 7)
+            os._exit(0 if right(0) and given == [True] else 7)
         assert os.waitpid(child, 0) == (child, 0)
         print("all right")
         """,

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from . import _batch, _channels, _rows, _samples, _tables
 from ._hooks import NO_HOOKS
 from ._memory import LIKE
-from ._threads import BYTES_PER_THREAD, run
+from ._threads import BYTES_IN_LOOPS, BYTES_PER_THREAD, run
 
 STREAM_BYTES = 25165824  # read and written: results that no cache would keep
 PIECES = 64
@@ -241,6 +241,11 @@ def _of_columns(
     return extents[4] or (table and norm in ("batch_norm", "moments"))
 
 
+def _blocks(lines: int, size: int) -> int:
+    """Into how many blocks lines are cut, as threads may share `size` bytes."""
+    return max(min(lines, size // BYTES_IN_LOOPS, 32), 1)
+
+
 @functools.lru_cache(maxsize=256)
 def _row_way(
     norm: str, dtypes: tuple[int, int, int], rows: int, cols: int, inner: int,
@@ -253,7 +258,7 @@ def _row_way(
     centered = norm == "layer_norm"
     size = rows * cols * inner * (size_x + size_y)
     streams = size + beside >= STREAM_BYTES and cols * size_y >= 2048
-    blocks = min(rows, 32) if size >= 2 * BYTES_PER_THREAD else 1
+    blocks = _blocks(rows, size)
     initial = 1e-5 if centered else EPSILON[_working(dtypes[0])]
     return likes, centered, initial, size, streams, blocks
 
@@ -291,8 +296,7 @@ def _channel_way(
         most = 64 if size >= 2 * BYTES_PER_THREAD else 512
         make, cut = _batch.batch, (max(min(fit, most), 1),)
     else:
-        blocks = min(batch * channels, 32) if size >= 2 * BYTES_PER_THREAD else 1
-        make, cut = _batch.inference, (blocks,)
+        make, cut = _batch.inference, (_blocks(batch * channels, size),)
     return make, cut, lines, last, likes, size
 
 

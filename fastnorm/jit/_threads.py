@@ -10,8 +10,10 @@ that had begun to use them.
 
 from __future__ import annotations
 
+import math
 import os
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import numba
@@ -28,6 +30,10 @@ BYTES_PER_THREAD = 1048576
 """Work that is worth a thread: layer norm of 128 x 768, which is less, took 21 us with
 one and 80 with two that sleep (OMP_WAIT_POLICY=PASSIVE; AMD EPYC Zen 5)."""
 
+BYTES_IN_LOOPS = 131072
+"""The same in a loop, where threads that wait by spinning are still awake: 13 us with
+two of them."""
+
 _busy = threading.Lock()
 
 
@@ -39,6 +45,50 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
+class _Loop:
+    """Calls of one kernel over one size, each soon after the one before.
+
+    Whether threads sleep is the threading layer's business, so they are tried: work
+    that took longer with them some times in a row is done alone for a while.
+    """
+
+    GAP = 20e-6  # seconds; what is between two calls in Python is some 4
+    CALLS = 8
+    TRIES = 8
+    PAUSE = 2000  # calls
+
+    def __init__(self) -> None:
+        self.of: Any = None
+        self.ended = 0.0
+        self.calls = 0
+        self.seconds = 0.0  # of the fastest call alone
+        self.slower = 0
+        self.pause = 0
+
+    def shares(self, of: Any, begun: float) -> bool:
+        """Whether threads are worth trying for a call that has just begun."""
+        if of != self.of or begun - self.ended > self.GAP:
+            self.of, self.calls, self.slower, self.seconds = of, 0, 0, math.inf
+        self.calls += 1
+        if self.pause > 0:
+            self.pause -= 1
+            return False
+        return self.calls > self.CALLS
+
+    def note(self, begun: float, ended: float, shared: bool) -> None:
+        """What the call took; results do not depend on it."""
+        self.ended = ended
+        if not shared:
+            self.seconds = min(self.seconds, ended - begun)
+            return
+        self.slower = self.slower + 1 if ended - begun > self.seconds else 0
+        if self.slower == self.TRIES:
+            self.slower, self.pause = 0, self.PAUSE
+
+
+_loop = _Loop()
+
+
 def run(
     make: Callable[..., Any], hooks: tuple[Any, ...], wanted: int, size: int, *args: Any
 ) -> None:
@@ -47,12 +97,29 @@ def run(
     With as many threads as `wanted`, or as `fastnorm.set_num_threads` says for 0, if
     the work is worth it, there are as many, and nobody uses them.
     """
+    is_small = size < 2 * BYTES_PER_THREAD
+    share = BYTES_IN_LOOPS if is_small else BYTES_PER_THREAD
     count = 1
-    if size >= 2 * BYTES_PER_THREAD and wanted != 1:
+    if size >= 2 * share and wanted != 1:
         count = wanted if wanted > 0 else fastnorm.get_num_threads()
-        count = min(count, size // BYTES_PER_THREAD, numba.config.NUMBA_NUM_THREADS)
-    if count < 2 or not _shared(kernel(make, hooks, True), count, args):
+        count = min(count, size // share, numba.config.NUMBA_NUM_THREADS)
+    if count > 1 and is_small:
+        _small(make, hooks, size, count, args)
+    elif count < 2 or not _shared(kernel(make, hooks, True), count, args):
         kernel(make, hooks, False)(*args)
+
+
+def _small(
+    make: Callable[..., Any], hooks: Any, size: int, count: int, args: tuple[Any, ...]
+) -> None:
+    """Call it with threads in a loop that gains by them."""
+    begun = time.perf_counter()
+    shared = _loop.shares((make, hooks, size), begun)
+    if shared:
+        shared = _shared(kernel(make, hooks, True), count, args)
+    if not shared:
+        kernel(make, hooks, False)(*args)
+    _loop.note(begun, time.perf_counter(), shared)
 
 
 def _shared(call: Callable[..., None], count: int, args: tuple[Any, ...]) -> bool:
@@ -62,6 +129,9 @@ def _shared(call: Callable[..., None], count: int, args: tuple[Any, ...]) -> boo
         return False
     try:
         before = numba.get_num_threads()
+        if before == count:
+            call(*args)
+            return True
         numba.set_num_threads(count)
         try:
             call(*args)
