@@ -75,7 +75,8 @@ class Clock:
 
 
 def test_a_loop_of_small_calls_is_shared_while_that_is_quicker() -> None:
-    first, tries, pause = (getattr(_threads._Loop, n) for n in ("CALLS", "TRIES", "PAUSE"))
+    first, tries = _threads._Loop.CALLS, _threads._Loop.TRIES
+    pause = _threads._Loop.PAUSE
     quick = Clock(10e-6, 6e-6)
     assert quick.calls(1000) == [False] * first + [True] * (1000 - first)
     assert quick.calls(2, between=1e-3) == [False] * 2
@@ -83,9 +84,7 @@ def test_a_loop_of_small_calls_is_shared_while_that_is_quicker() -> None:
     assert not any(quick.calls(first, of="b"))
     slow = Clock(10e-6, 80e-6)
     assert slow.calls(first + tries) == [False] * first + [True] * tries
-    assert slow.calls(pause + tries + 1) == (
-        [False] * pause + [True] * tries + [False]
-    )
+    assert slow.calls(pause + tries + 1) == ([False] * pause + [True] * tries + [False])
 
 
 @several

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import fastnorm
+
 from . import _batch, _channels, _rows, _samples, _tables
 from ._hooks import NO_HOOKS
 from ._memory import LIKE
@@ -98,7 +100,7 @@ class Backend:
             )  # fmt: skip
             return
         likes, centered, initial, size, streams, blocks = _row_way(
-            norm, dtypes, rows, cols, inner, self.beside
+            norm, dtypes, rows, cols, inner, self.beside, _is_alone(num_threads)
         )
         one = 0.0
         if more or norm == "l2_norm":
@@ -160,7 +162,7 @@ class Backend:
             used = more.pop("stored", used)
             _refuse(norm, more)
         make, cut, lines, last, likes, size = _channel_way(
-            norm, dtypes, extents, strides, training, prologue
+            norm, dtypes, extents, strides, training, prologue, _is_alone(num_threads)
         )
         places = (x, y, weight, bias, mean, rstd, *used)
         eps = _eps(numbers[2], 1e-5)
@@ -213,7 +215,7 @@ class Backend:
         batch, channels, spatial = extents
         make, cut, _, _, likes, size = _channel_way(
             "moments", (dtype,) * 3, (*extents, channels, False), (*strides, 0, 0),
-            True, False,
+            True, False, _is_alone(num_threads),
         )  # fmt: skip
         found = np.empty((6, channels))
         run(make, self.hooks, num_threads, size // 2, (x, 0, 0, 0, 0, 0, 0, 0),
@@ -241,15 +243,21 @@ def _of_columns(
     return extents[4] or (table and norm in ("batch_norm", "moments"))
 
 
-def _blocks(lines: int, size: int) -> int:
+def _is_alone(num_threads: int) -> bool:
+    return (num_threads or fastnorm.get_num_threads()) == 1
+
+
+def _blocks(lines: int, size: int, alone: bool) -> int:
     """Into how many blocks lines are cut, as threads may share `size` bytes."""
-    return max(min(lines, size // BYTES_IN_LOOPS, 32), 1)
+    if alone or size < 2 * BYTES_IN_LOOPS:
+        return 1
+    return min(lines, 32 if size >= 2 * BYTES_PER_THREAD else 4)
 
 
 @functools.lru_cache(maxsize=256)
 def _row_way(
     norm: str, dtypes: tuple[int, int, int], rows: int, cols: int, inner: int,
-    beside: int,
+    beside: int, alone: bool,
 ) -> tuple[Any, bool, float, int, bool, int]:  # fmt: skip
     """Of a norm of rows: types, whether it is centered, its default eps, bytes in all,
     whether results are worth streaming, and into how many blocks the rows are cut.
@@ -258,7 +266,7 @@ def _row_way(
     centered = norm == "layer_norm"
     size = rows * cols * inner * (size_x + size_y)
     streams = size + beside >= STREAM_BYTES and cols * size_y >= 2048
-    blocks = _blocks(rows, size)
+    blocks = _blocks(rows, size, alone)
     initial = 1e-5 if centered else EPSILON[_working(dtypes[0])]
     return likes, centered, initial, size, streams, blocks
 
@@ -266,7 +274,7 @@ def _row_way(
 @functools.lru_cache(maxsize=256)
 def _channel_way(
     norm: str, dtypes: tuple[int, int, int], extents: tuple[int, int, int, int, bool],
-    strides: tuple[int, ...], training: bool, prologue: bool,
+    strides: tuple[int, ...], training: bool, prologue: bool, alone: bool,
 ) -> tuple[Any, ...]:  # fmt: skip
     """Of a norm of channels: the kernel, into how much it cuts the work, its lines, and
     whether channels are last; types, and bytes in all.
@@ -296,7 +304,7 @@ def _channel_way(
         most = 64 if size >= 2 * BYTES_PER_THREAD else 512
         make, cut = _batch.batch, (max(min(fit, most), 1),)
     else:
-        make, cut = _batch.inference, (_blocks(batch * channels, size),)
+        make, cut = _batch.inference, (_blocks(batch * channels, size, alone),)
     return make, cut, lines, last, likes, size
 
 

@@ -54,8 +54,8 @@ class _Loop:
 
     GAP = 20e-6  # seconds; what is between two calls in Python is some 4
     CALLS = 8
-    TRIES = 8
-    PAUSE = 2000  # calls
+    TRIES = 4
+    PAUSE = 1000  # calls
 
     def __init__(self) -> None:
         self.of: Any = None
