@@ -245,7 +245,10 @@ FN_WORD vec FN_KERNEL(per_column)(const void *numbers, size_t c, size_t n) {
   return n == FN_VEC ? V(load)(p) : V(load_partial_or)(p, n, V(splat)((T)0));
 }
 
-/* Some rows from r on in step: they share the loads of what is per column. */
+/* Some rows from r on in step: they share the loads of what is per column. Lines of 12
+ * places are more than the processor foresees, so each asks for those of the rows that
+ * follow: [6272, 256] from caches 1110 -> 900 us, from memory 1380 -> 1100 (AMD EPYC Zen
+ * 5, avx512, a noisy hour). */
 FN_WORD void FN_KERNEL(gradient_of_rows)(const fn_pairs *p, const fn_gradient *o,
                                          size_t r, size_t c, size_t n, bool centered,
                                          bool stream, int rows) {
@@ -260,7 +263,13 @@ FN_WORD void FN_KERNEL(gradient_of_rows)(const fn_pairs *p, const fn_gradient *o
   const vec d = FN_KERNEL(per_column)(o->c, c, n);
   FN_UNROLL
   for (int k = 0; k < rows; k++) {
-    const ptrdiff_t row = (ptrdiff_t)r + k;
+    const ptrdiff_t row = (ptrdiff_t)r + k, next = row + rows;
+    if (rows > 1) {
+      FN_PREFETCH_VEC((const T *)p->g + next * p->g_row_stride + c);
+      FN_PREFETCH_VEC((const T *)p->x + next * p->x_row_stride + c);
+      if (!stream)
+        FN_PREFETCH_VEC((const T *)o->y + next * o->row_stride + c);
+    }
     FN_KERNEL(gradient_piece)
     ((const T *)p->g + row * p->g_row_stride + c,
      (const T *)p->x + row * p->x_row_stride + c,
