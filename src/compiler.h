@@ -33,9 +33,12 @@
 /* Loops of a few steps, their number known in each instance, are to be written out at
  * any optimisation: what they index stays in registers then. */
 #define FN_UNROLL _Pragma("GCC unroll 8")
+/* The opposite: for what is rare, or not what takes the time. */
+#define FN_ROLLED _Pragma("GCC unroll 1")
 #else
 #define FN_WORD static inline
 #define FN_UNROLL
+#define FN_ROLLED
 #define FN_LIKELY(x)       (x)
 #define FN_PREFETCH_VEC(p) ((void)(p))
 #endif

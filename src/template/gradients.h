@@ -245,37 +245,63 @@ FN_WORD vec FN_KERNEL(per_column)(const void *numbers, size_t c, size_t n) {
   return n == FN_VEC ? V(load)(p) : V(load_partial_or)(p, n, V(splat)((T)0));
 }
 
+/* Of columns c to c + n. */
+FN_WORD run_factors FN_KERNEL(factors_of_columns)(const fn_pairs *p,
+                                                  const fn_gradient *o, size_t c,
+                                                  size_t n, bool centered) {
+  const vec zero = V(splat)((T)0);
+  return (run_factors){
+      {centered ? FN_KERNEL(per_column)(p->hi, c, n) : zero,
+       FN_KERNEL(per_column)(p->scale, c, n),
+       centered && p->offset ? FN_KERNEL(per_column)(p->offset, c, n) : zero,
+       p->shift ? V(sub)(zero, FN_KERNEL(per_column)(p->shift, c, n)) : zero},
+      FN_KERNEL(per_column)(o->a, c, n),
+      FN_KERNEL(per_column)(o->b, c, n),
+      FN_KERNEL(per_column)(o->c, c, n)};
+}
+
+/* `asks` for the row that is so many rows further, if not 0. */
+FN_WORD void FN_KERNEL(gradient_of_row)(const fn_pairs *p, const fn_gradient *o,
+                                        ptrdiff_t row, size_t c, size_t n,
+                                        const run_factors *k, bool centered,
+                                        bool stream, int asks) {
+  const T *g = (const T *)p->g + row * p->g_row_stride + c;
+  const T *x = (const T *)p->x + row * p->x_row_stride + c;
+  T *y = (T *)o->y + row * o->row_stride + c;
+  if (asks > 0) {
+    FN_PREFETCH_VEC(g + asks * p->g_row_stride);
+    FN_PREFETCH_VEC(x + asks * p->x_row_stride);
+    if (!stream)
+      FN_PREFETCH_VEC(y + asks * o->row_stride);
+  }
+  FN_KERNEL(gradient_piece)
+  (g, x, V(splat)(p->weight ? ((const T *)p->weight)[row] : (T)1), y, n, &k->f, k->a,
+   k->b, k->c, centered, true, stream);
+}
+
 /* Some rows from r on in step: they share the loads of what is per column. Lines of 12
  * places are more than the processor foresees, so each asks for those of the rows that
- * follow: [6272, 256] from caches 1110 -> 900 us, from memory 1380 -> 1100 (AMD EPYC Zen
- * 5, avx512, a noisy hour). */
+ * follow: [6272, 256] from caches 1110 -> 900 us, from memory 1380 -> 1100 (AMD EPYC
+ * Zen 5, avx512, a noisy hour). */
 FN_WORD void FN_KERNEL(gradient_of_rows)(const fn_pairs *p, const fn_gradient *o,
-                                         size_t r, size_t c, size_t n, bool centered,
-                                         bool stream, int rows) {
-  const vec zero = V(splat)((T)0);
-  const terms f = {
-      centered ? FN_KERNEL(per_column)(p->hi, c, n) : zero,
-      FN_KERNEL(per_column)(p->scale, c, n),
-      centered && p->offset ? FN_KERNEL(per_column)(p->offset, c, n) : zero,
-      p->shift ? V(sub)(zero, FN_KERNEL(per_column)(p->shift, c, n)) : zero};
-  const vec a = FN_KERNEL(per_column)(o->a, c, n),
-            b = FN_KERNEL(per_column)(o->b, c, n);
-  const vec d = FN_KERNEL(per_column)(o->c, c, n);
+                                         size_t r, size_t c, bool centered, bool stream,
+                                         int rows) {
+  const run_factors k = FN_KERNEL(factors_of_columns)(p, o, c, FN_VEC, centered);
   FN_UNROLL
-  for (int k = 0; k < rows; k++) {
-    const ptrdiff_t row = (ptrdiff_t)r + k, next = row + rows;
-    if (rows > 1) {
-      FN_PREFETCH_VEC((const T *)p->g + next * p->g_row_stride + c);
-      FN_PREFETCH_VEC((const T *)p->x + next * p->x_row_stride + c);
-      if (!stream)
-        FN_PREFETCH_VEC((const T *)o->y + next * o->row_stride + c);
-    }
-    FN_KERNEL(gradient_piece)
-    ((const T *)p->g + row * p->g_row_stride + c,
-     (const T *)p->x + row * p->x_row_stride + c,
-     V(splat)(p->weight ? ((const T *)p->weight)[row] : (T)1),
-     (T *)o->y + row * o->row_stride + c, n, &f, a, b, d, centered, true, stream);
-  }
+  for (int i = 0; i < rows; i++)
+    FN_KERNEL(gradient_of_row)
+  (p, o, (ptrdiff_t)r + i, c, FN_VEC, &k, centered, stream, rows > 1 ? rows : 0);
+}
+
+/* The same of fewer columns than a vec: not written out, which saves 50 KB. */
+FN_WORD void FN_KERNEL(gradient_of_few)(const fn_pairs *p, const fn_gradient *o,
+                                        size_t r, size_t c, size_t n, bool centered,
+                                        int rows) {
+  const run_factors k = FN_KERNEL(factors_of_columns)(p, o, c, n, centered);
+  FN_ROLLED
+  for (int i = 0; i < rows; i++)
+    FN_KERNEL(gradient_of_row)
+  (p, o, (ptrdiff_t)r + i, c, n, &k, centered, false, 0);
 }
 
 FN_WORD void FN_KERNEL(gradient_of_bundle)(const fn_pairs *p, const fn_gradient *o,
@@ -283,14 +309,14 @@ FN_WORD void FN_KERNEL(gradient_of_bundle)(const fn_pairs *p, const fn_gradient 
   const size_t len = p->len;
   size_t c = FN_KERNEL(peel)((const T *)o->y + (ptrdiff_t)r * o->row_stride, len);
   if (c > 0)
-    FN_KERNEL(gradient_of_rows)(p, o, r, 0, c, centered, false, rows);
+    FN_KERNEL(gradient_of_few)(p, o, r, 0, c, centered, rows);
   if (o->stream && len >= 4 * FN_VEC)
     for (; c + FN_VEC <= len; c += FN_VEC)
-      FN_KERNEL(gradient_of_rows)(p, o, r, c, FN_VEC, centered, true, rows);
+      FN_KERNEL(gradient_of_rows)(p, o, r, c, centered, true, rows);
   for (; c + FN_VEC <= len; c += FN_VEC)
-    FN_KERNEL(gradient_of_rows)(p, o, r, c, FN_VEC, centered, false, rows);
+    FN_KERNEL(gradient_of_rows)(p, o, r, c, centered, false, rows);
   if (c < len)
-    FN_KERNEL(gradient_of_rows)(p, o, r, c, len - c, centered, false, rows);
+    FN_KERNEL(gradient_of_few)(p, o, r, c, len - c, centered, rows);
 }
 
 FN_WORD void FN_KERNEL(gradient_of_columns)(const fn_pairs *p, const fn_gradient *o,
