@@ -47,6 +47,10 @@ typedef struct fn_runs {
   /* For moments_runs without a shift: sums of |x| in place of those of x^2, and then
    * of the working type only. */
   bool magnitudes;
+  /* For apply_runs, x of float as working type: NULL, or how y's bytes are quantised,
+   * without more than scale and zero point. Then it needs a weight and bias as for
+   * 16-bit elements, and runs of a segment each. */
+  const struct fn_scatter *bytes;
 } fn_runs;
 
 /* A table: `rows` rows of `cols` contiguous elements each. For statistics, `fold` rows

@@ -23,7 +23,7 @@ typedef struct staged_rows {
   size_t from, to; /* the columns whose weight and bias are at hand */
   const void *weight, *bias;
   part_room weight_room, bias_room;
-  bool halves; /* see apply_halves() */
+  bool halves, bytes; /* see apply_narrow() */
 } staged_rows;
 
 static size_t part_of(const fn_rows_work *w) {
@@ -46,9 +46,10 @@ static void read_part(staged_rows *p, size_t from, size_t to) {
                              &p->weight_room);
   p->bias =
       fn_vector_read(w->kernels, w->dtype, &w->bias, from, to - from, &p->bias_room);
-  if (p->halves && !p->weight) /* neither changes a bit of the result */
+  const bool narrow = p->halves || p->bytes;
+  if (narrow && !p->weight) /* neither changes a bit of the result */
     p->weight = filled(&p->weight_room, to - from, 1.0f);
-  if (p->halves && !p->bias && w->norm == FN_CENTERED)
+  if (narrow && !p->bias && w->norm == FN_CENTERED)
     p->bias = filled(&p->bias_room, to - from, -0.0f);
 }
 
@@ -121,8 +122,9 @@ static void finish_in_stage(const fn_rows_work *w, void *v, size_t n,
   w->kernels->scatter(&s, v, n, v, false);
 }
 
-/* Rows of 16-bit elements, neither of them slow, from x to y of the same type. */
-static void apply_halves(staged_rows *p, size_t first, const fn_runs *g) {
+/* Rows none of which is slow, from x of 16-bit elements to y of the same type, or from
+ * x of the working type to bytes. */
+static void apply_narrow(staged_rows *p, size_t first, const fn_runs *g) {
   const fn_rows_work *w = p->w;
   const fn_rows_stats *found = &p->found;
   const size_t part = part_of(w), cols = w->cols;
@@ -133,6 +135,7 @@ static void apply_halves(staged_rows *p, size_t first, const fn_runs *g) {
     fn_runs some = *g;
     some.x = (const char *)g->x + bytes;
     some.len = end - from;
+    some.bytes = p->bytes ? &w->f.sink.scatter : NULL;
     if (first + 3 * g->rows <= w->rows)
       some.ahead = (const char *)some.x + 2 * (ptrdiff_t)g->rows * w->x_stride *
                                               (ptrdiff_t)w->f.source.element;
@@ -156,21 +159,30 @@ static bool are_halves(const fn_rows_work *w) {
          !w->post_add && w->mode != FASTNORM_RMS_CAST_BEFORE_WEIGHT;
 }
 
+/* Bytes of a given scale, of x that no stage is needed for. */
+static bool are_bytes(const fn_rows_work *w) {
+  const fn_scatter *s = &w->f.sink.scatter;
+  return w->dtype == FASTNORM_FLOAT32 && fn_dtype_size(w->f.y) == 1 && !w->y_scale &&
+         !w->f.gathers && s->activation == FASTNORM_IDENTITY && !w->post_add &&
+         w->mode != FASTNORM_RMS_CAST_BEFORE_WEIGHT;
+}
+
 /* Whole rows in the stage. */
 static void whole_rows(staged_rows *p, size_t first, const fn_runs *source) {
   const fn_rows_work *w = p->w;
   const size_t part = part_of(w), cols = w->cols;
   fn_runs g = *source;
-  if (p->halves) {
+  if (p->halves || p->bytes) {
     fn_rows_find(w, first, &g, &p->found);
     if (!p->found.s.any_slow) {
-      apply_halves(p, first, &g);
+      apply_narrow(p, first, &g);
       return;
     }
   }
   if (g.source)
     g = fn_gather_runs(w->dtype, source, true, &p->stage);
-  fn_rows_find(w, first, &g, &p->found);
+  if (!p->bytes)
+    fn_rows_find(w, first, &g, &p->found);
   const fn_output stage = fn_stage_output(&p->stage, &g);
   fn_output y = output_of(w, first, 0);
   if (first + 2 * g.rows <= w->rows) { /* gathering would wait for memory */
@@ -254,6 +266,7 @@ void fn_rows_staged(const fn_rows_work *w, size_t first, size_t end) {
   p.w = w;
   p.from = p.to = 0;
   p.halves = are_halves(w);
+  p.bytes = are_bytes(w);
   for (size_t r = first; r < end; r += most) {
     const fn_runs g = {.x = (const char *)w->x +
                             (ptrdiff_t)r * w->x_stride * (ptrdiff_t)w->f.source.element,

@@ -58,6 +58,7 @@ typedef struct FN_KERNEL(lines) {
   ptrdiff_t x_apart, y_apart;
   vec hi[2], scale[2], offset[2];
   const T *weight, *bias;
+  const fn_scatter *bytes; /* how y of FASTNORM_UINT8 is quantised */
 } FN_KERNEL(lines);
 #define lines FN_KERNEL(lines)
 
@@ -66,8 +67,10 @@ typedef struct FN_KERNEL(lines) {
  * without, 1050 with; half as far ahead gains half as much. AMD EPYC Zen 5, avx512.) */
 #define FN_ASK 8192
 
-FN_WORD void FN_KERNEL(apply_vec)(const lines *l, size_t i, bool centered, int mode,
-                                  int runs, fastnorm_dtype dtype, bool stream,
+/* The types of x and y are `dtype` and `to`, both known at compile time. */
+FN_WORD void FN_KERNEL(apply_vec)(const lines *l, const quantizer *q, size_t i,
+                                  bool centered, int mode, int runs,
+                                  fastnorm_dtype dtype, fastnorm_dtype to, bool stream,
                                   bool asks) {
   const vec zero = V(splat)((T)0);
   const vec w = mode & 1 ? V(load)(l->weight + i) : zero;
@@ -75,33 +78,34 @@ FN_WORD void FN_KERNEL(apply_vec)(const lines *l, size_t i, bool centered, int m
   FN_UNROLL
   for (int k = 0; k < runs; k++) {
     const void *x = FN_KERNEL(element)(dtype, l->x, k * l->x_apart);
-    void *y = (void *)FN_KERNEL(element)(dtype, l->y, k * l->y_apart);
+    void *y = (void *)FN_KERNEL(element)(to, l->y, k * l->y_apart);
     const vec t = FN_KERNEL(normalized)(FN_KERNEL(fetch)(dtype, x, i, FN_VEC), l->hi[k],
                                         l->scale[k], l->offset[k], centered);
     if (asks)
-      FN_PREFETCH_VEC((const char *)y + i * FN_KERNEL(element_bytes)(dtype) + FN_ASK);
-    if (stream && l->ahead)
+      FN_PREFETCH_VEC((const char *)y + i * FN_KERNEL(element_bytes)(to) + FN_ASK);
+    if ((stream || to == FASTNORM_UINT8) && l->ahead)
       FN_PREFETCH_VEC(
           FN_KERNEL(element)(dtype, l->ahead, k * l->x_apart + (ptrdiff_t)i));
     FN_KERNEL(put)
-    (dtype, y, i, FN_VEC, FN_KERNEL(weigh)(t, w, c, mode), NULL, stream);
+    (to, y, i, FN_VEC, FN_KERNEL(weigh)(t, w, c, mode), q, stream);
   }
 }
 
-FN_WORD void FN_KERNEL(apply_some)(const lines *l, size_t i, size_t n, bool centered,
-                                   int mode, int runs, fastnorm_dtype dtype) {
+FN_WORD void FN_KERNEL(apply_some)(const lines *l, const quantizer *q, size_t i,
+                                   size_t n, bool centered, int mode, int runs,
+                                   fastnorm_dtype dtype, fastnorm_dtype to) {
   const vec zero = V(splat)((T)0);
   const vec w = mode & 1 ? V(load_partial_or)(l->weight + i, n, zero) : zero;
   const vec c = mode & 2 ? V(load_partial_or)(l->bias + i, n, zero) : zero;
   FN_UNROLL
   for (int k = 0; k < runs; k++) {
     const void *x = FN_KERNEL(element)(dtype, l->x, k * l->x_apart);
-    void *y = (void *)FN_KERNEL(element)(dtype, l->y, k * l->y_apart);
+    void *y = (void *)FN_KERNEL(element)(to, l->y, k * l->y_apart);
     const vec v = FN_KERNEL(fetch_or)(dtype, x, i, n, l->hi[k]);
     const vec t =
         FN_KERNEL(normalized)(v, l->hi[k], l->scale[k], l->offset[k], centered);
     FN_KERNEL(put)
-    (dtype, y, i, n, FN_KERNEL(weigh)(t, w, c, mode), NULL, false);
+    (to, y, i, n, FN_KERNEL(weigh)(t, w, c, mode), q, false);
   }
 }
 
@@ -118,20 +122,25 @@ FN_WORD size_t FN_KERNEL(peel)(const T *y, size_t len) {
 }
 
 FN_WORD void FN_KERNEL(apply_lines)(const lines *l, size_t len, bool centered, int mode,
-                                    int runs, fastnorm_dtype dtype, bool stream) {
+                                    int runs, fastnorm_dtype dtype, fastnorm_dtype to,
+                                    bool stream) {
   const lines copy = *l; /* in registers over the loop */
-  size_t i = FN_KERNEL(peel_of)(dtype, l->y, len);
+  const quantizer q = to == FASTNORM_UINT8 ? FN_KERNEL(quantizer_of)(l->bytes)
+                                           : (quantizer){.ahead = NULL};
+  size_t i = to == FASTNORM_UINT8 ? 0 : FN_KERNEL(peel_of)(to, l->y, len);
   if (i > 0)
-    FN_KERNEL(apply_some)(&copy, 0, i, centered, mode, runs, dtype);
-  if (stream && (uintptr_t)FN_KERNEL(element)(dtype, copy.y, (ptrdiff_t)i) % 64 == 0)
+    FN_KERNEL(apply_some)(&copy, &q, 0, i, centered, mode, runs, dtype, to);
+  if (stream && (uintptr_t)FN_KERNEL(element)(to, copy.y, (ptrdiff_t)i) % 64 == 0)
     for (; i + FN_VEC <= len; i += FN_VEC) {
-      FN_KERNEL(apply_vec)(&copy, i, centered, mode, runs, dtype, true, false);
+      FN_KERNEL(apply_vec)
+      (&copy, &q, i, centered, mode, runs, dtype, to, true, false);
     }
   for (; i + FN_VEC <= len; i += FN_VEC) {
-    FN_KERNEL(apply_vec)(&copy, i, centered, mode, runs, dtype, false, stream);
+    FN_KERNEL(apply_vec)
+    (&copy, &q, i, centered, mode, runs, dtype, to, false, stream);
   }
   if (i < len)
-    FN_KERNEL(apply_some)(&copy, i, len - i, centered, mode, runs, dtype);
+    FN_KERNEL(apply_some)(&copy, &q, i, len - i, centered, mode, runs, dtype, to);
 }
 
 /* What the runs share. */
@@ -144,7 +153,8 @@ typedef struct FN_KERNEL(run_parameters) {
 /* Run r, and with `runs` 2 also r + 1. */
 FN_WORD void FN_KERNEL(apply_from_run)(const fn_runs *g, size_t r, void *y,
                                        const run_parameters *p, bool centered, int mode,
-                                       int runs, fastnorm_dtype dtype, bool stream) {
+                                       int runs, fastnorm_dtype dtype,
+                                       fastnorm_dtype to, bool stream) {
   const vec zero = V(splat)((T)0);
   const ptrdiff_t x_at = (ptrdiff_t)r * g->row_stride, y_stride = p->y_row_stride;
   const size_t segs = g->segs, len = g->len;
@@ -152,7 +162,8 @@ FN_WORD void FN_KERNEL(apply_from_run)(const fn_runs *g, size_t r, void *y,
   lines l = {.x_apart = g->row_stride,
              .y_apart = y_stride,
              .weight = p->weight,
-             .bias = p->bias};
+             .bias = p->bias,
+             .bytes = g->bytes};
   if (g->ahead)
     l.ahead = FN_KERNEL(element)(dtype, g->ahead, x_at);
   FN_UNROLL
@@ -162,33 +173,34 @@ FN_WORD void FN_KERNEL(apply_from_run)(const fn_runs *g, size_t r, void *y,
     l.offset[k] = centered ? V(splat)(p->offset[r + (size_t)k]) : zero;
   }
   l.x = FN_KERNEL(element)(dtype, g->x, x_at);
-  l.y = (void *)FN_KERNEL(element)(dtype, y, (ptrdiff_t)r * y_stride);
+  l.y = (void *)FN_KERNEL(element)(to, y, (ptrdiff_t)r * y_stride);
   for (size_t seg = 0; seg < segs; seg++) {
     if (seg > 0) { /* the stride of a single segment may be any number */
       l.x = FN_KERNEL(element)(dtype, l.x, x_seg_stride);
-      l.y = (void *)FN_KERNEL(element)(dtype, l.y, y_seg_stride);
+      l.y = (void *)FN_KERNEL(element)(to, l.y, y_seg_stride);
     }
     if (stream)
-      FN_KERNEL(apply_lines)(&l, len, centered, mode, runs, dtype, true);
+      FN_KERNEL(apply_lines)(&l, len, centered, mode, runs, dtype, to, true);
     else
-      FN_KERNEL(apply_lines)(&l, len, centered, mode, runs, dtype, false);
+      FN_KERNEL(apply_lines)(&l, len, centered, mode, runs, dtype, to, false);
   }
 }
 
 FN_WORD void FN_KERNEL(apply_to_runs)(const fn_runs *g, void *y,
                                       const run_parameters *p, bool stream,
-                                      bool centered, int mode, fastnorm_dtype dtype) {
+                                      bool centered, int mode, fastnorm_dtype dtype,
+                                      fastnorm_dtype to) {
   const size_t rows = g->rows;
-  const ptrdiff_t size = (ptrdiff_t)FN_KERNEL(element_bytes)(dtype);
+  const ptrdiff_t size = (ptrdiff_t)FN_KERNEL(element_bytes)(to);
   size_t r = 0;
   /* Two at a time where there is a weight or a bias to share, unless the lines of y
    * that are streamed would not begin together. */
   if (mode != 0 && !(stream && p->y_row_stride * size % 64 != 0))
     for (; r + 2 <= rows; r += 2) {
-      FN_KERNEL(apply_from_run)(g, r, y, p, centered, mode, 2, dtype, stream);
+      FN_KERNEL(apply_from_run)(g, r, y, p, centered, mode, 2, dtype, to, stream);
     }
   for (; r < rows; r++) {
-    FN_KERNEL(apply_from_run)(g, r, y, p, centered, mode, 1, dtype, stream);
+    FN_KERNEL(apply_from_run)(g, r, y, p, centered, mode, 1, dtype, to, stream);
   }
   if (stream)
     stream_end();
@@ -359,15 +371,17 @@ FN_WORD void FN_KERNEL(apply_to_tiny_runs)(const fn_runs *g, T *y,
   }
 }
 
-/* Runs of 16-bit elements: in fewer modes, as each is a loop more. A caller without a
- * weight or a bias gives ones or -0, which change no bit (fn_apply_runs_kernel). */
-#if FN_T_IS_FLOAT && FN_HALVES
-FN_WORD void FN_KERNEL(apply_halves)(const fn_runs *g, void *y, const run_parameters *p,
-                                     bool stream, fastnorm_dtype dtype) {
+/* Runs of 16-bit elements, or to bytes: in fewer modes, as each is a loop more. A
+ * caller without a weight or a bias gives ones or -0, which change no bit
+ * (fn_apply_runs_kernel). */
+#if FN_T_IS_FLOAT
+FN_WORD void FN_KERNEL(apply_narrow)(const fn_runs *g, void *y, const run_parameters *p,
+                                     bool stream, fastnorm_dtype dtype,
+                                     fastnorm_dtype to) {
   if (p->hi)
-    FN_KERNEL(apply_to_runs)(g, y, p, stream, true, 3, dtype);
+    FN_KERNEL(apply_to_runs)(g, y, p, stream, true, 3, dtype, to);
   else
-    FN_KERNEL(apply_to_runs)(g, y, p, stream, false, 1, dtype);
+    FN_KERNEL(apply_to_runs)(g, y, p, stream, false, 1, dtype, to);
 }
 #endif
 
@@ -378,13 +392,19 @@ static void FN_KERNEL(apply_runs)(const fn_runs *g, void *y, ptrdiff_t y_row_str
   const ptrdiff_t len = (ptrdiff_t)g->len;
   const run_parameters p = {y_row_stride, y_seg_stride, hi,  scale,
                             offset,       weight,       bias};
+#if FN_T_IS_FLOAT
+  if (g->bytes) { /* not streamed, as a line of them is written at once or not at all */
+    FN_KERNEL(apply_narrow)(g, y, &p, false, FASTNORM_DEFAULT, FASTNORM_UINT8);
+    return;
+  }
+#endif
 #if FN_T_IS_FLOAT && FN_HALVES
   if (g->dtype == FASTNORM_FLOAT16) {
-    FN_KERNEL(apply_halves)(g, y, &p, stream, FASTNORM_FLOAT16);
+    FN_KERNEL(apply_narrow)(g, y, &p, stream, FASTNORM_FLOAT16, FASTNORM_FLOAT16);
     return;
   }
   if (g->dtype == FASTNORM_BFLOAT16) {
-    FN_KERNEL(apply_halves)(g, y, &p, stream, FASTNORM_BFLOAT16);
+    FN_KERNEL(apply_narrow)(g, y, &p, stream, FASTNORM_BFLOAT16, FASTNORM_BFLOAT16);
     return;
   }
 #endif
@@ -397,7 +417,8 @@ static void FN_KERNEL(apply_runs)(const fn_runs *g, void *y, ptrdiff_t y_row_str
   if (g->segs == 1 && g->len <= FN_HALF)                                               \
     FN_KERNEL(apply_to_tiny_runs)                                                      \
   (g, y, y_row_stride, hi, scale, offset, weight, bias, centered, mode);               \
-  else FN_KERNEL(apply_to_runs)(g, y, &p, stream, centered, mode, FASTNORM_DEFAULT)
+  else FN_KERNEL(apply_to_runs)(g, y, &p, stream, centered, mode, FASTNORM_DEFAULT,    \
+                                FASTNORM_DEFAULT)
   FN_KERNEL_MODES
 #undef CASE
 }

@@ -237,13 +237,7 @@ static void FN_KERNEL(activate_all)(const fn_scatter *s, const T *v, size_t from
 static void FN_KERNEL(scatter)(const fn_scatter *s, const void *v, size_t n, void *y,
                                bool stream) {
   const T *from = (const T *)v;
-  const int low = s->dtype == FASTNORM_INT8 ? -128 : 0;
-  quantizer q = {.scale = V(splat)((T)s->inverse_scale),
-                 .low = V(splat)((T)(low - s->zero_point)),
-                 .high = V(splat)((T)(low + 255 - s->zero_point)),
-                 .zero_point = s->zero_point,
-                 .ahead = (const char *)s->ahead,
-                 .ahead_element = s->ahead_element};
+  quantizer q = FN_KERNEL(quantizer_of)(s);
   const bool plain = s->activation == FASTNORM_IDENTITY && !s->post_add;
   const size_t size = FN_KERNEL(element_bytes)(s->dtype);
   const bool same = size == sizeof(T);

@@ -86,6 +86,16 @@ typedef struct FN_KERNEL(quantizer) {
 } FN_KERNEL(quantizer);
 #define quantizer FN_KERNEL(quantizer)
 
+FN_WORD quantizer FN_KERNEL(quantizer_of)(const fn_scatter *s) {
+  const int low = s->dtype == FASTNORM_INT8 ? -128 : 0;
+  return (quantizer){.scale = V(splat)((T)s->inverse_scale),
+                     .low = V(splat)((T)(low - s->zero_point)),
+                     .high = V(splat)((T)(low + 255 - s->zero_point)),
+                     .zero_point = s->zero_point,
+                     .ahead = (const char *)s->ahead,
+                     .ahead_element = s->ahead_element};
+}
+
 #if FN_T_IS_FLOAT
 /* The limits are whole numbers, so they can come before the rounding. Adding 1.5 * 2^23
  * rounds to a whole number, to nearest even, and leaves it in the low bits: the low

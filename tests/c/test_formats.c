@@ -220,6 +220,37 @@ static void rows(void) {
   }
 }
 
+/* What kernels do without a stage: weight and bias alone, to the same 16-bit type or to
+ * bytes. Few calls that are drawn are such. */
+static void rows_without_a_stage(void) {
+  static const fastnorm_dtype types[][2] = {{FASTNORM_FLOAT32, FASTNORM_INT8},
+                                            {FASTNORM_FLOAT32, FASTNORM_UINT8},
+                                            {FASTNORM_FLOAT16, FASTNORM_DEFAULT},
+                                            {FASTNORM_BFLOAT16, FASTNORM_DEFAULT}};
+  static const size_t lengths[] = {2, 31, 32, 33, 100, 301, 4096, 5000};
+  for (int op = 0; op < OPERATIONS && is_row_norm((operation)op); op++) {
+    for (size_t i = 0; i < LENGTH(types) * LENGTH(lengths); i++) {
+      const fastnorm_dtype *type = types[i % LENGTH(types)];
+      const size_t n = lengths[i / LENGTH(types)];
+      const job j = {.op = (operation)op,
+                     .n0 = 1 + i % 6,
+                     .n1 = n,
+                     .n2 = 1,
+                     .dtype = type[0],
+                     .format.y = type[1]};
+      int left = AT_LEVEL(8, 4, 2);
+      for (uint64_t seed = 3000 + i; left > 0; seed += 100) {
+        whole_call c = draw_call(&j, seed);
+        if (!c.count[RESIDUAL] && !c.count[POST_ADD] && !c.count[Y_SCALE]) {
+          run_call(&c);
+          left--;
+        }
+        free_call(&c);
+      }
+    }
+  }
+}
+
 static void middle_axes(void) {
   static const size_t inner[] = {3, 64, 600}, cols[] = {1, 2, 7, 33, 70, 1100};
   for (int op = 0; op < OPERATIONS && is_row_norm((operation)op); op++) {
@@ -265,6 +296,7 @@ int main(int argc, char **argv) {
   static const test_case tests[] = {{"every_mixture", every_mixture},
                                     {"every_activation", every_activation},
                                     {"rows", rows},
+                                    {"rows_without_a_stage", rows_without_a_stage},
                                     {"middle_axes", middle_axes},
                                     {"images", images},
                                     {"tables", tables}};
