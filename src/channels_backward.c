@@ -222,13 +222,23 @@ static size_t strip_of(const fn_backward *w, const fn_view *v) {
   return v->columns || v->g.segs > 1 || fit > most ? most : fit;
 }
 
+/* The next channels of all samples may be another thread's. */
+static bool works_alone(const fastnorm_exec *exec) {
+  const int threads =
+      exec->num_threads ? exec->num_threads : fastnorm_get_num_threads();
+  return threads == 1 && !exec->parallel_for;
+}
+
 /* Whether a strip follows the one of n channels from `row` on: in the sample, or where
- * all of them follow each other in the next. */
+ * all of them follow each other in the next; or as many channels of all samples (one
+ * thread, [32, 256, 14, 14]: 470 -> 440 us from caches, 820 -> 640 from memory; AMD
+ * EPYC Zen 5, avx512). */
 static bool has_next(const fn_backward *w, const fn_view *v, size_t row, size_t n) {
   const size_t at = v->first + row, all = w->channels;
-  if (v->columns || v->g.segs > 1 ||
-      n * v->g.len * fn_dtype_size(w->dtype) > AHEAD_BYTES)
+  if (v->columns || n * v->g.segs * v->g.len * fn_dtype_size(w->dtype) > AHEAD_BYTES)
     return false;
+  if (v->g.segs > 1)
+    return at + 2 * n <= all && works_alone(w->exec);
   const size_t sample = v->statistic / (all / w->per);
   const bool packed = w->g_stride == (ptrdiff_t)all * w->g_channel_stride &&
                       w->x_stride == (ptrdiff_t)all * w->x_channel_stride;
