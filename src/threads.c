@@ -10,11 +10,14 @@
  *
  * The life of a shared call:
  *   1. The caller takes the pool (`busy` 0 -> 1; on failure it runs alone).
- *   2. Under the lock it states the job and a number of seats, then wakes sleepers.
+ *   2. Under the lock it states the job and a number of seats, for workers that are
+ *      awake and for sleepers that are worth waking, and wakes those; if there are none
+ *      it gives the pool back and runs alone.
  *   3. Caller and seated workers claim pieces from the atomic counter `next`.
  *   4. Whoever finds no piece left takes the remaining seats away. The caller waits for
  *      the workers that still sit (`active`), and gives the pool back.
- * Everything but `next` is written under the lock or by the owner of `busy`. */
+ * Everything but `next` and `ended` is written under the lock or by the owner of
+ * `busy`. */
 #if !defined(_GNU_SOURCE)
 #define _GNU_SOURCE /* sched_getaffinity, pthread_setname_np */
 #endif
@@ -354,6 +357,7 @@ static unsigned long now(void) {
   return (unsigned long)t.tv_sec * 1000000000UL + (unsigned long)t.tv_nsec;
 }
 
+/* Whether calls follow each other closely; counts this one. */
 static bool is_loop(void) {
   const unsigned long ended = atomic_load_explicit(&pool.ended, memory_order_relaxed);
   const bool close = now() - ended < FN_LOOP_GAP;
