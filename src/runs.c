@@ -56,14 +56,16 @@ fn_runs fn_run_chunk(const fn_runs *g, fastnorm_dtype dtype, size_t r, size_t i)
 }
 
 /* Up to four vecs, evenly spaced: within a tenth of a deviation or so of the mean of
- * ordinary data, and the (rounded) mean itself of short runs. */
+ * ordinary data, and the (rounded) mean itself of the shortest runs. Two are enough
+ * where four would be half of the run (instance norm of [4, 256, 196]: 36.6 us for
+ * 38.8, AMD EPYC Zen 5, avx512). */
 static void find_samples(const fn_runs *g, fastnorm_dtype dtype, fn_samples *s) {
   const size_t vec = dtype == FASTNORM_FLOAT32 ? 32 : 16;
   const size_t per_segment = (g->len + vec - 1) / vec, steps = g->segs * per_segment;
-  s->count = steps < 4 ? steps : 4;
+  s->count = steps < 4 ? steps : steps < 8 ? 2 : 4;
   s->all = 0;
   for (size_t i = 0; i < s->count; i++) {
-    const size_t step = steps < 4 ? i : steps / 4 * i;
+    const size_t step = steps < 4 ? i : steps / s->count * i;
     const size_t seg = g->segs == 1 ? 0 : step / per_segment; /* a division is slow */
     const size_t from = (step - seg * per_segment) * vec;
     s->at[i] = (ptrdiff_t)seg * g->seg_stride + (ptrdiff_t)from;

@@ -35,28 +35,43 @@ static fn_runs groups_of(const fn_samples_work *w, size_t sample, size_t first,
 
 /* Up to FN_GROUP channels between the statistics of their groups and their output. */
 typedef struct channel_block {
-  fn_group_stats s;
+  fn_group_stats *s, room;
   fn_group_array rstd, scale, offset, weight_room, bias_room;
   const void *weight, *bias;
 } channel_block;
 
+/* Entries i to i + n of `to` become entry g of `from`. */
+static void repeat(fastnorm_dtype dtype, const fn_group_array *from, size_t g,
+                   fn_group_array *to, size_t i, size_t n) {
+  if (dtype == FASTNORM_FLOAT32)
+    for (size_t k = i; k < i + n; k++)
+      to->f32[k] = from->f32[g];
+  else
+    for (size_t k = i; k < i + n; k++)
+      to->f64[k] = from->f64[g];
+}
+
 /* The statistics of channels first.. of the sample: channel c is of group c / channels,
- * and `found` is of the groups from that of `base` on. */
-static void spread(const fn_samples_work *w, const fn_group_stats *found, size_t first,
+ * and `found` is of the groups from that of `base` on. Groups of one channel are what
+ * was found. */
+static void spread(const fn_samples_work *w, fn_group_stats *found, size_t first,
                    size_t n, size_t base, channel_block *b) {
   const size_t channels = w->channels / w->groups;
   size_t g = first / channels - base, left = channels - first % channels;
-  b->s.any_slow = found->any_slow;
-  for (size_t i = 0; i < n; g++, left = channels) {
-    const double hi = fn_get(w->dtype, &found->hi, g);
-    const double lo = fn_get(w->dtype, &found->lo, g);
-    for (const size_t end = n - i < left ? n : i + left; i < end; i++) {
-      fn_set(w->dtype, &b->s.hi, i, hi);
-      fn_set(w->dtype, &b->s.lo, i, lo);
-      b->s.var[i] = found->var[g];
-      b->s.is_slow[i] = found->any_slow && found->is_slow[g];
-      if (b->s.is_slow[i])
-        b->s.slow[i] = found->slow[g];
+  b->s = channels == 1 && g == 0 ? found : &b->room;
+  if (b->s == found)
+    return;
+  b->s->any_slow = found->any_slow;
+  for (size_t i = 0, some; i < n; i += some, g++, left = channels) {
+    some = n - i < left ? n - i : left;
+    repeat(w->dtype, &found->hi, g, &b->s->hi, i, some);
+    repeat(w->dtype, &found->lo, g, &b->s->lo, i, some);
+    for (size_t k = i; k < i + some; k++)
+      b->s->var[k] = found->var[g];
+    for (size_t k = i; found->any_slow && k < i + some; k++) {
+      b->s->is_slow[k] = found->is_slow[g];
+      if (b->s->is_slow[k])
+        b->s->slow[k] = found->slow[g];
     }
   }
 }
@@ -66,24 +81,24 @@ static void spread(const fn_samples_work *w, const fn_group_stats *found, size_t
 static void scale(const fn_samples_work *w, size_t first, size_t n, channel_block *b) {
   bool was_slow[FN_GROUP];
   for (size_t i = 0; i < n; i++)
-    was_slow[i] = b->s.any_slow && b->s.is_slow[i];
+    was_slow[i] = b->s->any_slow && b->s->is_slow[i];
   b->weight =
       fn_vector_read(w->kernels, w->dtype, &w->weight, first, n, &b->weight_room);
   b->bias = fn_vector_read(w->kernels, w->dtype, &w->bias, first, n, &b->bias_room);
   const fn_scale_input in = {.n = n,
                              .eps = w->eps,
                              .given = fn_samples_given(w),
-                             .hi = &b->s.hi,
-                             .lo = &b->s.lo,
-                             .var = b->s.var,
+                             .hi = &b->s->hi,
+                             .lo = &b->s->lo,
+                             .var = b->s->var,
                              .weight = b->weight,
                              .bias = b->bias};
-  fn_scale(w->kernels, w->dtype, &in, &b->s.any_slow, b->s.is_slow, &b->rstd, &b->scale,
-           &b->offset);
-  for (size_t i = 0; b->s.any_slow && i < n; i++)
-    if (b->s.is_slow[i] && !was_slow[i])
-      fn_slow_given(fn_get(w->dtype, &b->s.hi, i), fn_get(w->dtype, &b->s.lo, i),
-                    b->s.var[i], w->eps, &b->s.slow[i]);
+  fn_scale(w->kernels, w->dtype, &in, &b->s->any_slow, b->s->is_slow, &b->rstd,
+           &b->scale, &b->offset);
+  for (size_t i = 0; b->s->any_slow && i < n; i++)
+    if (b->s->is_slow[i] && !was_slow[i])
+      fn_slow_given(fn_get(w->dtype, &b->s->hi, i), fn_get(w->dtype, &b->s->lo, i),
+                    b->s->var[i], w->eps, &b->s->slow[i]);
 }
 
 static void apply(const fn_samples_work *w, size_t sample, size_t first, size_t n,
@@ -107,10 +122,10 @@ static void apply(const fn_samples_work *w, size_t sample, size_t first, size_t 
   const fn_output out = fn_output_at(w->dtype, &all, first, sample, 0);
   const fn_run_apply a = {.kernels = w->kernels,
                           .dtype = w->dtype,
-                          .hi = &b->s.hi,
+                          .hi = &b->s->hi,
                           .scale = &b->scale,
                           .offset = &b->offset,
-                          .s = &b->s,
+                          .s = b->s,
                           .weight = b->weight,
                           .bias = b->bias,
                           .step = 0};
@@ -181,7 +196,7 @@ static void begin(const fn_samples_work *w, size_t sample, size_t first, size_t 
   report(w, sample * w->groups + first, n, count, &state->found, sums, to);
 }
 
-static void end(const fn_samples_work *w, size_t sample, const group_state *state) {
+static void end(const fn_samples_work *w, size_t sample, group_state *state) {
   const size_t channels = w->channels / w->groups, block = fn_samples_block(w);
   const size_t from = state->first * channels, to = from + state->n * channels;
   for (size_t c = from; !state->empty && c < to; c += block) {
