@@ -42,12 +42,13 @@ static bool FN_KERNEL(finish)(size_t n, double count, double eps, const double *
   return good;
 }
 
+/* 16 of a caller's numbers, or those that are left, and ones, which are harmless. */
 FN_WORD f64_vec FN_KERNEL(parameter)(const T *p, size_t left) {
-  T tail[16] = {0};
+  T tail[16];
   if (left >= 16)
     return V(load_wide)(p);
-  for (size_t k = 0; k < left; k++)
-    tail[k] = p[k];
+  for (size_t k = 0; k < 16; k++)
+    tail[k] = k < left ? p[k] : (T)1;
   return V(load_wide)(tail);
 }
 
@@ -58,7 +59,9 @@ static bool FN_KERNEL(affine)(size_t n, const double *var, double eps, const voi
   const f64_vec epsilon = f64_splat(eps);
   bool good = true;
   for (size_t i = 0; i < n; i += 16) {
-    f64_vec a = f64_inverse(f64_sqrt(f64_add(f64_load(var + i), epsilon)));
+    const size_t lanes = n - i < 16 ? n - i : 16; /* the others are harmless */
+    const f64_vec v = f64_load_partial_or(var + i, lanes, f64_splat(1.0));
+    f64_vec a = f64_inverse(f64_sqrt(f64_add(v, epsilon)));
     if (rstd)
       V(store_narrow)((T *)rstd + i, a);
     if (weight)
