@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import operator
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -25,6 +24,7 @@ from ._layer import (
     running_parameters,
 )
 from ._masked_training import same_patterns, shared_mask, taking_part
+from ._values import integer
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
@@ -45,7 +45,8 @@ class Channels(Layer):
     channel_axis: int
 
     def _set_channels(self, affine: bool, channel_axis: int) -> None:
-        self._set(affine=bool(affine), channel_axis=operator.index(channel_axis))
+        axis = integer(type(self).__name__, "channel_axis", channel_axis)
+        self._set(affine=bool(affine), channel_axis=axis)
 
     @abstractmethod
     def _channels(self) -> int:

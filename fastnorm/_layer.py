@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias, TypedDic
 import numpy as np
 
 from ._training import Trainable
-from ._values import real_array
+from ._values import integer, real_array
 
 if TYPE_CHECKING:
     # numpy.typing takes longer to import than all of this package.
@@ -327,12 +327,7 @@ def number(function: str, name: str, value: Any) -> float:
 
 def count(function: str, name: str, value: int) -> int:
     """An integer that is not negative."""
-    try:
-        given = operator.index(value)
-    except TypeError as error:
-        raise TypeError(
-            f"{function}: {name} is {value!r}, an integer is needed"
-        ) from error
+    given = integer(function, name, value)
     if given < 0:
         raise ValueError(f"{function}: {name} is {given}, at least 0 is needed")
     return given

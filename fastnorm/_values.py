@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import operator
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +13,22 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["is_real", "real_array", "rounded"]
+__all__ = ["integer", "is_real", "real_array", "rounded"]
 
 
 def is_real(dtype: np.dtype[Any]) -> bool:
     """Whether it holds real numbers; bfloat16 is not one of NumPy's own kinds."""
     return dtype.kind in "fiu" or dtype.name == "bfloat16"
+
+
+def integer(function: str, name: str, value: Any) -> int:
+    """`value` as an int; TypeError if it is none."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(
+            f"{function}: {name} is {value!r}, an integer is needed"
+        ) from None
 
 
 def real_array(function: str, name: str, value: Any) -> NDArray[Any]:

@@ -5,12 +5,11 @@
 from __future__ import annotations
 
 import math
-import operator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._values import real_array, rounded
+from ._values import integer, real_array, rounded
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -104,7 +103,7 @@ def fold_batch_norm(
             f"{_NAME}: weight has dtype {old.dtype}, one of {', '.join(_FLOATS)} is "
             "needed"
         )
-    groups = operator.index(groups)
+    groups = integer(_NAME, "groups", groups)
     spread, places = _layout(old.shape, bool(transposed), groups)
     channels = math.prod(places)
 

@@ -11,7 +11,6 @@ between `train` and `eval` it learns.
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Unpack
@@ -32,6 +31,7 @@ from ._layer import (
 )
 from ._renorm_layer import BatchRenorm
 from ._sample_layers import GroupNorm, InstanceNorm
+from ._values import integer
 from ._weight_layer import WeightNorm
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class _Rows(Layer):
         name = type(self).__name__
         self._set(
             normalized_shape=_counts(name, "normalized_shape", normalized_shape),
-            axis=axis if axis is None else _axes(axis),
+            axis=axis if axis is None else _axes(name, axis),
             elementwise_affine=bool(elementwise_affine),
         )
 
@@ -352,7 +352,7 @@ def _counts(function: str, name: str, value: int | Sequence[int]) -> Shape:
     return tuple(count(function, name, n) for n in values)
 
 
-def _axes(value: int | Sequence[int]) -> int | tuple[int, ...]:
+def _axes(function: str, value: int | Sequence[int]) -> int | tuple[int, ...]:
     if isinstance(value, Sequence):
-        return tuple(operator.index(axis) for axis in value)
-    return operator.index(value)
+        return tuple(integer(function, "axis", axis) for axis in value)
+    return integer(function, "axis", value)

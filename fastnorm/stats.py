@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from . import _core
+from ._values import integer
 
 if TYPE_CHECKING:
     import os
@@ -134,7 +135,8 @@ class RunningMoments:
                 f"RunningMoments: nan is {nan!r}, one of {', '.join(map(repr, _NAN))} "
                 "is needed"
             )
-        if num_threads is not None and operator.index(num_threads) < 1:
+        given = num_threads
+        if given is not None and integer("RunningMoments", "num_threads", given) < 1:
             raise ValueError(
                 f"RunningMoments: num_threads is {num_threads}, at least 1 is needed"
             )

@@ -25,6 +25,7 @@ from fastnorm import RunningMoments
         ({"nan": "ignore"}, ValueError, "nan is 'ignore', one of 'propagate', 'error'"),
         ({"axis": 1.5}, TypeError, "axis is 1.5, an int, a sequence of ints or None"),
         ({"axis": "0"}, TypeError, "axis is '0'"),
+        ({"num_threads": 1.5}, TypeError, "num_threads is 1.5, an integer is needed"),
         ({"num_threads": 0}, ValueError, "num_threads is 0, at least 1 is needed"),
     ],
 )
