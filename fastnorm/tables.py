@@ -4,13 +4,13 @@
 
 from __future__ import annotations
 
-import operator
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ._core import batch_norm
-from ._values import real_array
+from ._values import integer, real_array
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -94,7 +94,8 @@ def standardize(
     with np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore"):
         rest = np.where(std > 0, (near.astype(np.float64) - mean) / std, 0.0)
         shift = rest.astype(work)
-    return _apply(x, (near, ones, inverse, shift), axis, out, out_dtype, num_threads)
+    parameters = near, ones, inverse, shift
+    return _apply("standardize", "x", x, parameters, axis, out, out_dtype, num_threads)
 
 
 def unstandardize(
@@ -144,7 +145,10 @@ def unstandardize(
     zeros, ones = np.zeros(mean.shape, work), np.ones(mean.shape, work)
     scale = _near("unstandardize", std, work, "std")
     shift = _near("unstandardize", mean, work)
-    return _apply(y, (zeros, ones, scale, shift), axis, out, out_dtype, num_threads)
+    parameters = zeros, ones, scale, shift
+    return _apply(
+        "unstandardize", "y", y, parameters, axis, out, out_dtype, num_threads
+    )
 
 
 def _given(
@@ -157,7 +161,7 @@ def _given(
 ) -> tuple[int, _Array, _Array, np.dtype[Any]]:
     """The axis of features, mean and std of each in float64, and the working type."""
     table = real_array(function, called, x)
-    axis = operator.index(axis)
+    axis = integer(function, "axis", axis)
     if not -table.ndim <= axis < table.ndim:
         raise ValueError(f"{function}: axis is {axis}, {called} has {table.ndim} axes")
     features = (table.shape[axis],)
@@ -219,6 +223,8 @@ def _inverse(function: str, std: _Array, work: np.dtype[Any]) -> tuple[_Array, _
 
 
 def _apply(
+    function: str,
+    called: str,
     table: ArrayLike,
     parameters: tuple[_Array, ...],
     axis: int,
@@ -228,8 +234,12 @@ def _apply(
 ) -> _Array:
     mean, var, weight, bias = parameters
     options: dict[str, Any] = {} if out_dtype is None else {"out_dtype": out_dtype}
-    result: _Array = batch_norm(
-        table, mean, var, weight, bias, eps=0.0, channel_axis=axis, out=out,
-        num_threads=num_threads, **options,
-    )  # fmt: skip
+    try:
+        result: _Array = batch_norm(
+            table, mean, var, weight, bias, eps=0.0, channel_axis=axis, out=out,
+            num_threads=num_threads, **options,
+        )  # fmt: skip
+    except (TypeError, ValueError) as error:
+        words = re.sub(r"\binput\b", called, str(error).removeprefix("batch_norm: "))
+        raise type(error)(f"{function}: {words}") from None
     return result

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import doctest
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -259,7 +260,8 @@ X = np.ones((2, 3), np.float32)
         ((X, np.ones(3), [1, -2, 1]), {}, ValueError,
          "std is -2.0 in feature 1, a number >= 0 is needed"),
         ((X, np.ones(3), np.ones(3), 2), {}, ValueError, "axis is 2, . has 2 axes"),
-        ((X, np.ones(3), np.ones(3), 0.5), {}, TypeError, "float"),
+        ((X, np.ones(3), np.ones(3), 0.5), {}, TypeError,
+         "axis is 0.5, an integer is needed"),
         ((1.0, 1.0, 1.0), {}, ValueError, "axis is -1, . has 0 axes"),
         ((X, ["a"] * 3, np.ones(3)), {}, TypeError, "mean has dtype <U1"),
         ((X, [1, 1e39, 1], np.ones(3)), {}, ValueError,
@@ -275,8 +277,10 @@ X = np.ones((2, 3), np.float32)
 def test_wrong_arguments_are_named(
     function: Any, given: Any, options: Any, kind: type[Exception], message: str
 ) -> None:
-    with pytest.raises(kind, match=message):
+    with pytest.raises(kind, match=message) as caught:
         function(*given, **options)
+    assert str(caught.value).startswith(f"{function.__name__}: ")
+    assert not re.search(r"\binput\b", str(caught.value))
 
 
 def test_deviations_beyond_the_type_are_named() -> None:
