@@ -69,7 +69,7 @@ SMALL_CASES = (
     *images("batch_renorm", 3),
     rows("weight_norm"),
     Case("scaler_fit", (1200, 11), "columns", False),
-    Case("scaler_transform", (1200, 11), "columns", False),
+    *[Case("scaler_transform", (1200, 11), "columns", out) for out in (True, False)],
 )
 
 

@@ -181,6 +181,46 @@ def test_what_is_given_is_kept_unless_copy_is_false() -> None:
     assert scaler.transform(whole).dtype == np.float64 and whole[3, 2] == 11
 
 
+@pytest.mark.parametrize("method", ["transform", "inverse_transform"])
+@pytest.mark.parametrize("copy", [True, False])
+def test_out_is_written_and_returned(method: str, copy: bool) -> None:
+    x = random((50, 5))
+    scaler = StandardScaler(copy=copy).fit(x)
+    call = getattr(scaler, method)
+    right, kept = call(x, copy=True), x.copy()
+    x.flags.writeable = False
+    for out in (np.empty_like(x), np.empty_like(x, order="F"), np.ones((50, 9), "f4")):
+        into = out[:, :5]
+        assert call(x, out=into) is into
+        assert same_bits(np.ascontiguousarray(into), right) and same_bits(x, kept)
+        assert np.all(out[:, 5:] == 1)
+    wide = np.empty(x.shape)
+    assert call(x.tolist(), out=wide) is wide
+    assert same_bits(wide, call(x.astype("f8"), copy=True))
+    own = kept.copy()
+    assert call(own, out=own) is own and same_bits(own, right)
+
+
+@pytest.mark.parametrize("method", ["transform", "inverse_transform"])
+def test_an_out_that_does_not_fit_is_refused_unwritten(method: str) -> None:
+    x = random((50, 5))
+    scaler = StandardScaler(with_mean=False).fit(x)
+    call = getattr(scaler, method)
+    both = np.ones((60, 5), "f4")
+    frozen = np.ones_like(x)
+    frozen.flags.writeable = False
+    for given, out, words in (
+        (x, np.ones((50, 4), "f4"), "out has shape"),
+        (x, np.ones((50, 5)), "standardize: out has dtype float64, [xy]'s"),
+        (x, frozen, "out is read-only"),
+        (both[:50], both[10:], "overlap"),
+        (sparse.csr_matrix(x), np.ones_like(x), f"{method}: out is given, but X is"),
+    ):
+        with pytest.raises((ValueError, TypeError), match=words):
+            call(given, out=out)
+        assert np.all(out == 1)
+
+
 @pytest.mark.parametrize("bad", [np.inf, -np.inf])
 def test_infinity_is_refused_by_fit_and_stays_itself_in_transform(bad: float) -> None:
     clean = random((3000, 5))

@@ -3,7 +3,7 @@
 SPDX-License-Identifier: MIT
 
 Both are fitted anew in each call of `scaler_fit`, and once to the first rows for
-`scaler_transform`, which makes a new array each time.
+`scaler_transform`; scikit-learn's makes a new array each time.
 """
 
 from __future__ import annotations
@@ -29,13 +29,20 @@ def _job(kind: Any, case: Case, data: Data) -> Job:
     return Job(partial(kind().fit(x[:_SOME]).transform, x), allocates=True)
 
 
+def _into(job: Job, case: Case, data: Data) -> Job:
+    """The same with the caller's array, where the case has one."""
+    if not case.out:
+        return job
+    return Job(partial(job.call, out=data.output()))
+
+
 def fastnorm_scaler(case: Case, data: Data) -> Job | None:
     """fastnorm.interop.sklearn, where scikit-learn is installed."""
     try:
         from fastnorm.interop.sklearn import StandardScaler
     except ImportError:
         return None
-    return _job(StandardScaler, case, data)
+    return _into(_job(StandardScaler, case, data), case, data)
 
 
 def sklearn_scaler(case: Case, data: Data) -> Job:
@@ -51,7 +58,12 @@ def numpy_scaler(case: Case, data: Data) -> Job:
     if case.op == "scaler_fit":
         return Job(lambda: (x.mean(0), x.var(0)), lambda found: found)
     mean, std = x[:_SOME].mean(0), x[:_SOME].std(0)
-    return Job(lambda: (x - mean) / std, allocates=True)
+
+    def scale(out: Array | None = None) -> Array:
+        centered = np.subtract(x, mean, out=out)
+        return np.divide(centered, std, out=out)
+
+    return _into(Job(scale, allocates=True), case, data)
 
 
 def exact_scaler(case: Case, data: Data) -> tuple[Array, ...]:
