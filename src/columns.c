@@ -40,6 +40,27 @@ size_t fn_column_fold(size_t cols) {
   return most;
 }
 
+void fn_wide_parts(fastnorm_dtype dtype, const void *y, size_t rows, size_t cols,
+                   fn_wide_part parts[3]) {
+  const size_t total = rows * cols, line = 64 - (uintptr_t)y % 64;
+  const size_t head = line % 64 / fn_dtype_size(dtype);
+  const size_t width = (cols <= FN_FOLD_TO / 2 ? fn_column_fold(cols) : 1) * cols;
+  const size_t first = head < total ? head : total, wide = (total - first) / width;
+  const size_t last = first + wide * width;
+  parts[0] = (fn_wide_part){0, first > 0, first};
+  parts[1] = (fn_wide_part){first, wide, width};
+  parts[2] = (fn_wide_part){last, last < total, total - last};
+}
+
+void fn_wide_numbers(fastnorm_dtype dtype, const fn_wide_part *part, size_t cols,
+                     const void *numbers, fn_column_array *to) {
+  const size_t element = fn_dtype_size(dtype);
+  for (size_t i = 0, c = part->from % cols, n; i < part->width; i += n, c = 0) {
+    n = part->width - i < cols - c ? part->width - i : cols - c;
+    memcpy((char *)to + i * element, (const char *)numbers + c * element, n * element);
+  }
+}
+
 static size_t fold_of(const fn_table *t) {
   return t->fold < t->rows ? t->fold : t->rows;
 }

@@ -35,6 +35,20 @@ size_t fn_column_block(size_t rows, size_t cols, fastnorm_dtype dtype);
  * */
 size_t fn_column_fold(size_t cols);
 
+/* A table whose rows follow one another, in x and in y, is any other cut of its
+ * elements: for an application one that begins at the first line of y, of rows of some
+ * 1 KiB each, between two short ones. So no store straddles two lines. */
+typedef struct fn_wide_part {
+  size_t from, rows, width; /* elements */
+} fn_wide_part;
+
+void fn_wide_parts(fastnorm_dtype dtype, const void *y, size_t rows, size_t cols,
+                   fn_wide_part parts[3]);
+
+/* The numbers of columns for a row of a part, from those of the columns. */
+void fn_wide_numbers(fastnorm_dtype dtype, const fn_wide_part *part, size_t cols,
+                     const void *numbers, fn_column_array *to);
+
 /* The sums of a table are made of chunks of rows: how many, and the sums of one (about
  * the shift that fn_columns_shift() has set). */
 size_t fn_column_chunks(const fn_table *t);

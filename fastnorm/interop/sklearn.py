@@ -201,8 +201,7 @@ class StandardScaler(
             In place of the object's own `copy`.
         out : ndarray of X's shape, optional
             Written and returned, whatever `copy` is; of the result's dtype; may be X.
-            Fresh pages cost as much as the arithmetic: where tables come in batches of
-            one size, one array for all of them takes half of the time.
+            For batches of one size: a new array's pages cost as much as the arithmetic.
 
         Returns
         -------
@@ -238,24 +237,12 @@ class StandardScaler(
         ----------
         X : array_like or sparse matrix of shape (n_samples, n_features)
             What `transform` returned.
-        copy : bool, optional
-            In place of the object's own `copy`.
-        out : ndarray of X's shape, optional
-            Written and returned, whatever `copy` is; of the result's dtype; may be X.
-            Fresh pages cost as much as the arithmetic: where tables come in batches of
-            one size, one array for all of them takes half of the time.
+        copy, out
+            As for `transform`; so are what is returned and raised.
 
         Returns
         -------
         ndarray or sparse matrix of X's shape
-            `out` if given; X itself where that can be and `copy` is False.
-
-        Raises
-        ------
-        ValueError
-            If X has another number of features, or is sparse although `out` is given;
-            if `out` is of another shape or dtype, or overlaps X. Nothing has been
-            written then.
         """
         check_is_fitted(self)
         self._check_parameters()

@@ -47,8 +47,9 @@ FN_WORD f64_vec FN_KERNEL(parameter)(const T *p, size_t left) {
   T tail[16];
   if (left >= 16)
     return V(load_wide)(p);
-  for (size_t k = 0; k < 16; k++)
-    tail[k] = k < left ? p[k] : (T)1;
+  V(store_narrow)(tail, f64_splat(1.0));
+  for (size_t k = 0; k < left; k++)
+    tail[k] = p[k];
   return V(load_wide)(tail);
 }
 
