@@ -278,26 +278,28 @@ FN_WORD products FN_KERNEL(column_chain)(const fn_pairs *p, size_t r, size_t row
   return s;
 }
 
-/* A tile of 16 rows, which the processor does not foresee: see moments.h. */
-FN_WORD void FN_KERNEL(ask_for_tile)(const fn_pairs *p, size_t r, size_t c) {
-  const T *g = (const T *)p->g + (ptrdiff_t)r * p->g_row_stride + c;
-  const T *x = (const T *)p->x + (ptrdiff_t)r * p->x_row_stride + c;
-  for (int i = 0; i < 2 * FN_STEPS; i++, g += p->g_row_stride, x += p->x_row_stride) {
-    FN_PREFETCH_VEC(g);
-    FN_PREFETCH_VEC(x);
-  }
+/* As the moments of columns have it. */
+FN_WORD void FN_KERNEL(ask_for_tiles)(const fn_pairs *p, size_t r, size_t c) {
+  const tile next = FN_KERNEL(tile_ahead)(r, c, p->len);
+  const ptrdiff_t row = (ptrdiff_t)next.r;
+  if (next.r + 2 * FN_STEPS > p->rows)
+    return;
+  const T *g = (const T *)p->g + row * p->g_row_stride + next.c;
+  const T *x = (const T *)p->x + row * p->x_row_stride + next.c;
+  FN_KERNEL(ask_for_tile)
+  ((const char *)g, p->g_row_stride * (ptrdiff_t)sizeof(T));
+  FN_KERNEL(ask_for_tile)
+  ((const char *)x, p->x_row_stride * (ptrdiff_t)sizeof(T));
 }
 
 FN_WORD void FN_KERNEL(products_of_columns)(const fn_pairs *p, double *sum_d,
                                             double *sum_dt, double *sum_x,
                                             bool centered) {
-  const bool ahead = p->len * sizeof(T) * FN_STEPS <= 8192;
   for (size_t r = 0; r < p->rows; r += 2 * FN_STEPS) {
     const size_t left = p->rows - r, rows = left < 2 * FN_STEPS ? left : 2 * FN_STEPS;
     const size_t chain = rows < FN_STEPS ? rows : FN_STEPS;
     for (size_t c = 0; c < p->len; c += FN_VEC) {
-      if (ahead && left >= 4 * FN_STEPS)
-        FN_KERNEL(ask_for_tile)(p, r + 2 * FN_STEPS, c);
+      FN_KERNEL(ask_for_tiles)(p, r, c);
       const terms f = FN_KERNEL(terms_of_columns)(p, c, centered);
       const products first = FN_KERNEL(column_chain)(p, r, chain, c, &f, centered);
       const products second =
@@ -433,6 +435,8 @@ static bool FN_KERNEL(products_rows)(const fn_pairs *p, double *sum_g, double *s
 }
 
 #undef FN_STEPS
+#undef FN_TILES_AHEAD
+#undef tile
 #undef products
 #undef waiting
 #undef strip
