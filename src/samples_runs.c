@@ -33,6 +33,13 @@ static fn_runs groups_of(const fn_samples_work *w, size_t sample, size_t first,
                                                        : NULL};
 }
 
+/* Some groups between the two passes over them. */
+typedef struct group_state {
+  size_t first, n;
+  bool empty; /* nothing takes part, and all is done */
+  fn_group_stats found;
+} group_state;
+
 /* Up to FN_GROUP channels between the statistics of their groups and their output. */
 typedef struct channel_block {
   fn_group_stats *s, room;
@@ -51,14 +58,14 @@ static void repeat(fastnorm_dtype dtype, const fn_group_array *from, size_t g,
       to->f64[k] = from->f64[g];
 }
 
-/* The statistics of channels first.. of the sample: channel c is of group c / channels,
- * and `found` is of the groups from that of `base` on. Groups of one channel are what
- * was found. */
-static void spread(const fn_samples_work *w, fn_group_stats *found, size_t first,
-                   size_t n, size_t base, channel_block *b) {
+/* The statistics of channels first.. of the sample: channel c is of group c / channels.
+ * Groups of a channel each, if all of them are asked for, are as they were found. */
+static void spread(const fn_samples_work *w, group_state *state, size_t first, size_t n,
+                   channel_block *b) {
   const size_t channels = w->channels / w->groups;
-  size_t g = first / channels - base, left = channels - first % channels;
-  b->s = channels == 1 && g == 0 ? found : &b->room;
+  fn_group_stats *found = &state->found;
+  size_t g = first / channels - state->first, left = channels - first % channels;
+  b->s = channels == 1 && n == state->n ? found : &b->room;
   if (b->s == found)
     return;
   b->s->any_slow = found->any_slow;
@@ -173,13 +180,6 @@ static void report(const fn_samples_work *w, size_t at, size_t n, size_t count,
   }
 }
 
-/* Some groups between the two passes over them. */
-typedef struct group_state {
-  size_t first, n;
-  bool empty; /* nothing takes part, and all is done */
-  fn_group_stats found;
-} group_state;
-
 static void begin(const fn_samples_work *w, size_t sample, size_t first, size_t n,
                   fn_sample_sums *sums, size_t to, group_state *state) {
   const size_t count = fn_samples_count(w, sample, first);
@@ -202,7 +202,7 @@ static void end(const fn_samples_work *w, size_t sample, group_state *state) {
   for (size_t c = from; !state->empty && c < to; c += block) {
     const size_t some = to - c < block ? to - c : block;
     channel_block b;
-    spread(w, &state->found, c, some, state->first, &b);
+    spread(w, state, c, some, &b);
     scale(w, c, some, &b);
     apply(w, sample, c, some, &b);
   }
