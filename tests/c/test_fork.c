@@ -3,6 +3,7 @@
  *
  * Apart from test_threads.c, as thread sanitizers cannot follow a fork of threads. */
 #include <dirent.h>
+#include <limits.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -25,6 +26,7 @@ static int thread_count(void) {
 /* Runs `body` in a child with a clean pool; its failures count here. */
 static void in_child(void (*body)(void)) {
   fflush(stdout);
+  usleep(2000); /* workers that were just started have begun: see fork_among() */
   const pid_t pid = fork();
   if (pid == 0) {
     alarm(60);
@@ -130,14 +132,38 @@ static void use_in_grandchild_too(void) {
 }
 
 /* Calls of almost no work: they keep the pool's lock taken as often as can be. */
-static void *call_without_pause(void *stop) {
+static void *call_without_pause(void *context) {
   static _Atomic int hits[16];
+  caller *of = context;
   counters c = {hits};
-  const fastnorm_exec exec = {.num_threads = 3};
-  while (!atomic_load((_Atomic int *)stop)) {
+  const fastnorm_exec exec = {.num_threads = of->num_threads};
+  while (!atomic_load(of->stop)) {
     fn_parallel_for(&exec, LENGTH(hits), MUCH, count_one, &c);
+    atomic_store(&of->calls, 1);
   }
   return NULL;
+}
+
+/* Both callers call before the first fork and until after the last: a thread that
+ * begins or ends allocates, and a sanitizer's allocator, unlike the C library's, does
+ * not care for forks: its lock would be held in the child for ever. */
+static void fork_among(caller *slow, caller *fast, unsigned pause) {
+  _Atomic int stop = 0;
+  slow->stop = fast->stop = &stop;
+  pthread_create(&slow->thread, NULL, call_often, slow);
+  pthread_create(&fast->thread, NULL, call_without_pause, fast);
+  while (atomic_load(&slow->calls) == 0 || atomic_load(&fast->calls) == 0) {
+    usleep(100);
+  }
+  for (int i = 0; i < 5; i++) {
+    usleep(pause);
+    in_child(use_in_child);
+    use();
+  }
+  atomic_store(&stop, 1);
+  pthread_join(fast->thread, NULL);
+  pthread_join(slow->thread, NULL);
+  CHECK(slow->wrong == 0, "%d wrong results while forking", slow->wrong);
 }
 
 static void fork_in_mid_use(void) {
@@ -148,20 +174,9 @@ static void fork_in_mid_use(void) {
   in_child(use_in_grandchild_too);
   for (int round = 0; round < AT_LEVEL(40, 5, 2); round++) {
     caller slow = {
-        .rounds = 60, .num_threads = 3, .x = fork_x, .expected = fork_expected};
-    _Atomic int stop = 0;
-    pthread_t fast;
-    pthread_create(&slow.thread, NULL, call_often, &slow);
-    pthread_create(&fast, NULL, call_without_pause, &stop);
-    for (int i = 0; i < 5; i++) {
-      usleep((useconds_t)(round * 37 % 500));
-      in_child(use_in_child);
-      use();
-    }
-    atomic_store(&stop, 1);
-    pthread_join(fast, NULL);
-    pthread_join(slow.thread, NULL);
-    CHECK(slow.wrong == 0, "%d wrong results while forking", slow.wrong);
+        .rounds = INT_MAX, .num_threads = 3, .x = fork_x, .expected = fork_expected};
+    caller fast = {.num_threads = 3};
+    fork_among(&slow, &fast, (unsigned)round * 37 % 500);
   }
   free(fork_x);
   free(fork_expected);
