@@ -32,6 +32,8 @@ typedef V(vec) FN_KERNEL(vec_type);
 
 #include "moments.h"
 
+#include "moments_columns.h"
+
 #include "finish.h"
 
 #include "apply.h"
