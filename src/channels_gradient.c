@@ -133,7 +133,7 @@ static void apply_columns(const fn_backward *w, const fn_view *v, size_t from,
 /* Columns whose rows follow one another in all three arrays: few, or many whose rows
  * begin off a line. Those share lines with their neighbours, which cannot be streamed,
  * and have few columns left at both ends: [6272, 256], 16 bytes off as NumPy's large
- * arrays are, 725 -> 510 us with its sums (AMD EPYC Zen 5, avx512). */
+ * arrays are, 660 -> 480 us with its sums (AMD EPYC Zen 5, avx512). */
 static bool is_widened(const fn_backward *w, const fn_view *v) {
   const ptrdiff_t cols = (ptrdiff_t)v->g.rows;
   const size_t row = v->g.rows * fn_dtype_size(w->dtype);

@@ -44,7 +44,7 @@ void fn_wide_parts(fastnorm_dtype dtype, const void *y, size_t rows, size_t cols
                    fn_wide_part parts[3]) {
   const size_t total = rows * cols, line = 64 - (uintptr_t)y % 64;
   const size_t head = line % 64 / fn_dtype_size(dtype);
-  const size_t width = (cols <= FN_FOLD_TO / 2 ? fn_column_fold(cols) : 1) * cols;
+  const size_t width = fn_column_fold(cols) * cols;
   const size_t first = head < total ? head : total, wide = (total - first) / width;
   const size_t last = first + wide * width;
   parts[0] = (fn_wide_part){0, first > 0, first};
