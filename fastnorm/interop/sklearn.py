@@ -212,8 +212,9 @@ class StandardScaler(
         ------
         ValueError
             If X has another number of features, or is sparse although `out` is given;
-            if `out` is of another shape or dtype, or overlaps X. Nothing has been
-            written then.
+            if `out` is of another shape or overlaps X. Nothing has been written then.
+        TypeError
+            If `out` is no array, or one of another dtype. Nothing has been written.
         """
         check_is_fitted(self)
         self._check_parameters()
