@@ -79,7 +79,7 @@ static void store_nothing(const moments_work *w, size_t first, size_t channels) 
 static size_t masked_group(const moments_work *w) {
   if (!fn_mask_is_shared(w->mask))
     return 1;
-  return fn_channels_are_columns(&w->a) ? FN_GROUP : fn_channels_group(&w->a);
+  return fn_channels_are_columns(&w->a) ? FN_COLUMNS_BESIDE : fn_channels_group(&w->a);
 }
 
 static void masked_task(void *context, size_t index) {

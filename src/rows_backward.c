@@ -179,7 +179,7 @@ fn_rows_pieces fn_rows_pieces_of(const fn_rows_gradient *w) {
     p.rows = SUMS_PIECE_BYTES / row > least ? SUMS_PIECE_BYTES / row : least;
   }
   if (n->inner == 1) /* whole groups */
-    p.rows = (p.rows + FN_GROUP - 1) / FN_GROUP * FN_GROUP;
+    p.rows = (p.rows + FN_ROW_GROUP - 1) / FN_ROW_GROUP * FN_ROW_GROUP;
   p.rows = p.rows > 1 ? p.rows : 1;
   p.count = (n->rows + p.rows - 1) / p.rows * p.blocks;
   return p;

@@ -33,6 +33,9 @@ size_t fn_rows_gradient_scratch(const fastnorm_layer_norm_backward_args *args);
 
 /* ---- between the files of it ---- */
 
+/* The numbers of so many rows are kept at a time. */
+#define FN_ROW_GROUP 32
+
 static inline bool fn_rows_wants_sums(const fn_rows_gradient *w) {
   return w->grad_weight || w->grad_bias;
 }

@@ -311,7 +311,7 @@ static void sum_rows(worker *m, size_t j, size_t rows, double *g, double *gt) {
   const fn_table x = {.x = p.x, .rows = rows, .stride = p.x_row_stride, .cols = cols};
   n->kernels->apply_columns(&x, &m->x_room, (ptrdiff_t)cols, p.hi, p.scale, p.offset,
                             NULL, NULL, false);
-  for (size_t r = 0; r < FN_GROUP; r++)
+  for (size_t r = 0; r < FN_ROW_GROUP; r++)
     fn_set(n->dtype, &ones, r, 1.0);
   p = (fn_pairs){.g = p.g,
                  .x = &m->x_room,
@@ -329,8 +329,8 @@ static void sum_rows(worker *m, size_t j, size_t rows, double *g, double *gt) {
 
 static void add_sums(worker *m, const fn_rows_sums *to) {
   const size_t end = to->first + to->cols;
-  const size_t step = smaller(PART_ELEMENTS / m->x.cols, FN_GROUP);
-  double g[FN_PAD], gt[FN_PAD];
+  const size_t step = smaller(PART_ELEMENTS / m->x.cols, FN_ROW_GROUP);
+  double g[FN_ROW_GROUP], gt[FN_ROW_GROUP];
   for (size_t j = to->first; j < end; j += step) {
     const size_t rows = smaller(step, end - j), k = j - to->first;
     sum_rows(m, j, rows, g, gt);

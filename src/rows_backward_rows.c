@@ -142,7 +142,7 @@ static void write_gradient(fn_row_worker *m, size_t i, size_t n) {
 static size_t group_rows(const fn_rows_gradient *w) {
   const size_t fit = fn_row_per_part(w);
   if (fn_rows_wants_sums(w))
-    return fit > FN_PRODUCT_ROWS ? FN_GROUP : FN_PRODUCT_ROWS;
+    return fit > FN_PRODUCT_ROWS ? FN_ROW_GROUP : FN_PRODUCT_ROWS;
   return fit > 0 ? fit : 1;
 }
 
@@ -156,7 +156,7 @@ void fn_rows_piece(const fn_rows_gradient *w, size_t index, const fn_rows_sums *
   m.w = w;
   m.rows = m.weight_to = m.weight_from = 0;
   m.row = m.from = m.to = 0;
-  for (size_t r = 0; r < FN_GROUP; r++) /* of L2 norm they are another matter */
+  for (size_t r = 0; r < FN_ROW_GROUP; r++) /* of L2 norm they are another matter */
     m.group.slope[r] = 1.0 / (double)w->norm.cols;
   for (size_t r = first; r < end; r += most) {
     const size_t rows = fn_smaller(end - r, most);

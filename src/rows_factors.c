@@ -12,7 +12,7 @@ size_t fn_row_part_elements(const fn_rows_gradient *w) {
 
 size_t fn_row_per_part(const fn_rows_gradient *w) {
   const size_t fit = fn_row_part_elements(w) / w->norm.cols;
-  return fit < FN_GROUP ? fit : FN_GROUP;
+  return fit < FN_ROW_GROUP ? fit : FN_ROW_GROUP;
 }
 
 /* ---- reading ---- */
@@ -159,7 +159,7 @@ static void find_statistics(fn_row_worker *m, size_t i, size_t n) {
 static double largest_difference(fn_row_worker *m, const fn_pairs *p) {
   const fn_rows_work *norm = &m->w->norm;
   fn_group_array one, zero;
-  for (size_t r = 0; r < FN_GROUP; r++) {
+  for (size_t r = 0; r < FN_ROW_GROUP; r++) {
     fn_set(norm->dtype, &one, r, 1.0);
     fn_set(norm->dtype, &zero, r, 0.0);
   }
@@ -239,7 +239,7 @@ void fn_row_find_factors(fn_row_worker *m, size_t i, size_t n) {
   const fastnorm_dtype dtype = norm->dtype;
   const size_t cols = norm->cols, part = fn_row_part_elements(m->w);
   fn_row_group *g = &m->group;
-  double d[FN_GROUP] = {0.0}, dt[FN_GROUP], x[FN_GROUP] = {0.0};
+  double d[FN_ROW_GROUP] = {0.0}, dt[FN_ROW_GROUP], x[FN_ROW_GROUP] = {0.0};
   find_statistics(m, i, n);
   if (fn_row_per_part(m->w) > 0) {
     sum_part(m, i, n, 0, cols, d, dt, x);

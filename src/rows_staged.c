@@ -88,7 +88,7 @@ static void apply_part(staged_rows *p, const fn_runs *g, const fn_output *out,
 static void cast_and_weigh(staged_rows *p, const fn_runs *staged) {
   const fn_rows_work *w = p->w;
   fn_group_array ones;
-  for (size_t r = 0; r < FN_GROUP; r++)
+  for (size_t r = 0; r < staged->rows; r++)
     fn_set(w->dtype, &ones, r, 1.0);
   if (p->weight)
     w->kernels->apply_runs(staged, (void *)staged->x, staged->row_stride, 0, NULL,

@@ -16,17 +16,17 @@ typedef union fn_row_part {
 
 /* Numbers of a group; the kernels write 16 from any row on. */
 typedef union fn_row_array {
-  _Alignas(64) float f32[FN_GROUP + 16];
-  double f64[FN_GROUP + 16];
+  _Alignas(64) float f32[FN_ROW_GROUP + 16];
+  double f64[FN_ROW_GROUP + 16];
 } fn_row_array;
 
 /* What is known of the rows of a group. */
 typedef struct fn_row_group {
   size_t first, rows;
   fn_row_array hi, scale, offset, shift, a, b, c;
-  double slope[FN_GROUP];
-  bool any_slow, is_slow[FN_GROUP];
-  fn_slow_gradient slow[FN_GROUP];
+  double slope[FN_ROW_GROUP];
+  bool any_slow, is_slow[FN_ROW_GROUP];
+  fn_slow_gradient slow[FN_ROW_GROUP];
 } fn_row_group;
 
 /* One thread at work: what it has read last, and where. */

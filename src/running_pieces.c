@@ -179,7 +179,7 @@ static void add_runs(const fn_running_work *w, const fn_extent *e, fn_tally *t) 
     g.source = &w->gather;
     g = fn_gather_runs(a->dtype, &g, false, &stage);
   }
-  double sum[FN_PAD], sq[FN_PAD];
+  double sum[FN_GROUP], sq[FN_GROUP];
   a->kernels->moments_runs(&g, &t->shift, sum, sq);
   a->kernels->extremes_runs(&g, &t->low, &t->high);
   for (size_t r = 0; r < e->cols; r++) {

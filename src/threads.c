@@ -163,7 +163,7 @@ static void run_on_host(const fastnorm_exec *exec, size_t threads, size_t count,
  * threads than this and the caller get this many. */
 #define FN_MAX_WORKERS 64
 
-/* Kernels use up to 64 KiB of stack; the C library takes thread-local storage out of
+/* Kernels use up to 256 KiB of stack; the C library takes thread-local storage out of
  * the same block, and hosts with many libraries have a lot of it. */
 #define FN_STACK_SIZE ((size_t)1024 * 1024)
 
