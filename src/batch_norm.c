@@ -143,7 +143,7 @@ fastnorm_status fn_batch_norm(const fastnorm_batch_norm_args *args,
   const bool masked = fn_mask_is_given(&args->mask);
   fn_array mask_array = {.p = NULL};
   fn_mask mask;
-  fn_batch_work w = {.samples = 0};
+  fn_batch_work w = {.y = NULL};
   fastnorm_status s = read_channels(args, &w.f, &w.a);
   if (s == FASTNORM_OK)
     s = read_parameters(args, &w);

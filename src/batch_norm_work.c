@@ -2,8 +2,7 @@
  * SPDX-License-Identifier: MIT
  *
  * Training takes a group of channels from statistics to result before the next, so that
- * the second read comes from the cache where a channel fits it. Inference walks through
- * memory in order. */
+ * the second read comes from the cache where a channel fits it. */
 #include <string.h>
 
 #include "batch_norm_work.h"
@@ -100,18 +99,10 @@ fn_output fn_batch_output(const fn_batch_work *w, size_t first, size_t sample) {
 
 /* ---- channels as runs ---- */
 
-typedef struct group_parameters {
-  fn_group_array rstd, scale, offset, weight_room, bias_room;
-  const void *weight, *bias;
-  /* Batch renormalization: by what to scale, and whether that is the stored one. */
-  double var[FN_GROUP];
-  bool is_stored[FN_GROUP];
-} group_parameters;
-
 /* The weight and bias that r and d make of a group's. rstd, which is to be reported,
  * is found here: the scale will be another. */
 static void renorm_group(const fn_batch_work *w, size_t first, size_t rows,
-                         const fn_group_stats *s, group_parameters *p) {
+                         const fn_group_stats *s, fn_batch_parameters *p) {
   const fastnorm_dtype dtype = w->a.dtype;
   fn_group_array mean;
   double var[FN_GROUP];
@@ -139,8 +130,8 @@ static void renorm_group(const fn_batch_work *w, size_t first, size_t rows,
     p->bias = &p->bias_room;
 }
 
-static void scale_group(const fn_batch_work *w, size_t first, const fn_runs *g,
-                        fn_group_stats *s, group_parameters *p) {
+void fn_batch_scale(const fn_batch_work *w, size_t first, const fn_runs *g,
+                    fn_group_stats *s, fn_batch_parameters *p) {
   const fn_kernels *k = w->a.kernels;
   const fastnorm_dtype dtype = w->a.dtype;
   p->weight = fn_vector_read(k, dtype, &w->weight, first, g->rows, &p->weight_room);
@@ -174,14 +165,14 @@ static void scale_group(const fn_batch_work *w, size_t first, const fn_runs *g,
 
 /* What was reported of slow channels is not what batch renormalization applies. */
 static void rescale_slow(const fn_batch_work *w, size_t rows, fn_group_stats *s,
-                         const group_parameters *p) {
+                         const fn_batch_parameters *p) {
   for (size_t r = 0; w->renorm && s->any_slow && r < rows; r++)
     if (s->is_slow[r] && p->is_stored[r])
       fn_slow_rescale(p->var[r], w->eps, &s->slow[r]);
 }
 
-static void report_group(const fn_batch_work *w, size_t first, size_t rows,
-                         const fn_group_stats *s, const group_parameters *p) {
+void fn_batch_report_group(const fn_batch_work *w, size_t first, size_t rows,
+                           const fn_group_stats *s, const fn_batch_parameters *p) {
   const fastnorm_dtype dtype = w->a.dtype;
   if (w->a.about_zero) {
     fn_batch_report_norms(w, first, rows, s->sum);
@@ -205,10 +196,9 @@ static void report_group(const fn_batch_work *w, size_t first, size_t rows,
   }
 }
 
-/* g, or the part of it whose samples begin at x and y. */
-static void apply_group(const fn_batch_work *w, size_t first, size_t sample,
-                        const fn_runs *g, const fn_output *out, const fn_group_stats *s,
-                        const group_parameters *p) {
+void fn_batch_apply(const fn_batch_work *w, size_t first, size_t sample,
+                    const fn_runs *g, const fn_output *out, const fn_group_stats *s,
+                    const fn_batch_parameters *p) {
   const fn_run_apply a = {.kernels = w->a.kernels,
                           .dtype = w->a.dtype,
                           .hi = w->a.about_zero ? NULL : &s->hi,
@@ -224,9 +214,7 @@ static void apply_group(const fn_batch_work *w, size_t first, size_t sample,
     fn_runs_apply(&a, g, out);
 }
 
-/* Channels whose samples follow each other in x are one segment there, but perhaps not
- * in y: here each sample is a segment again. */
-static fn_runs by_sample(const fn_batch_work *w, size_t first, size_t rows,
+fn_runs fn_batch_samples(const fn_batch_work *w, size_t first, size_t rows,
                          size_t sample, size_t samples) {
   const fn_channels *a = &w->a;
   return (fn_runs){.x = fn_channels_at(a, sample, first),
@@ -244,24 +232,24 @@ static void training_task(void *context, size_t index) {
   const size_t left = w->a.channels - first, rows = left < group ? left : group;
   const fn_runs g = fn_channels_runs(&w->a, first, rows);
   fn_group_stats s;
-  group_parameters p;
+  fn_batch_parameters p;
   fn_runs_stats(w->a.kernels, w->a.dtype, &g, w->eps, !w->a.about_zero, &s);
-  scale_group(w, first, &g, &s, &p);
-  report_group(w, first, rows, &s, &p);
+  fn_batch_scale(w, first, &g, &s, &p);
+  fn_batch_report_group(w, first, rows, &s, &p);
   rescale_slow(w, rows, &s, &p);
-  const fn_runs samples = by_sample(w, first, rows, 0, w->a.batch);
+  const fn_runs samples = fn_batch_samples(w, first, rows, 0, w->a.batch);
   const fn_output out = fn_batch_output(w, first, 0);
-  apply_group(w, first, 0, &samples, &out, &s, &p);
+  fn_batch_apply(w, first, 0, &samples, &out, &s, &p);
 }
 
-/* Channels of their own patterns are taken one by one. */
-static size_t masked_group(const fn_batch_work *w, size_t group) {
+size_t fn_batch_masked_group(const fn_batch_work *w, size_t group) {
   return w->mask && !fn_mask_is_shared(w->mask) ? 1 : group;
 }
 
 /* Statistics of `rows` channels of which not all takes part. */
 static void masked_group_stats(const fn_batch_work *w, size_t first, size_t rows,
-                               bool is_long, fn_group_stats *s, group_parameters *p) {
+                               bool is_long, fn_group_stats *s,
+                               fn_batch_parameters *p) {
   const fn_channels *a = &w->a;
   const size_t count = fn_mask_count_all(w->mask, first);
   const fn_batch_work one = fn_batch_of_count(w, first, count);
@@ -276,48 +264,21 @@ static void masked_group_stats(const fn_batch_work *w, size_t first, size_t rows
     fn_channels_long(a, &g, w->eps, s);
   else
     fn_runs_stats(a->kernels, a->dtype, &g, w->eps, true, s);
-  scale_group(&one, first, &g, s, p);
-  report_group(&one, first, rows, s, p);
+  fn_batch_scale(&one, first, &g, s, p);
+  fn_batch_report_group(&one, first, rows, s, p);
 }
 
 static void masked_training_task(void *context, size_t index) {
   const fn_batch_work *w = context;
-  const size_t group = masked_group(w, fn_channels_group(&w->a));
+  const size_t group = fn_batch_masked_group(w, fn_channels_group(&w->a));
   const size_t first = index * group, left = w->a.channels - first;
   const size_t rows = left < group ? left : group;
   fn_group_stats s;
-  group_parameters p;
+  fn_batch_parameters p;
   masked_group_stats(w, first, rows, false, &s, &p);
-  const fn_runs samples = by_sample(w, first, rows, 0, w->a.batch);
+  const fn_runs samples = fn_batch_samples(w, first, rows, 0, w->a.batch);
   const fn_output out = fn_batch_output(w, first, 0);
-  apply_group(w, first, 0, &samples, &out, &s, &p);
-}
-
-static size_t inference_groups(const fn_batch_work *w) {
-  const size_t group = masked_group(w, FN_GROUP);
-  return (w->a.channels + group - 1) / group;
-}
-
-static void inference_task(void *context, size_t index) {
-  const fn_batch_work *w = context;
-  const size_t groups = inference_groups(w), group = masked_group(w, FN_GROUP);
-  const size_t first = index % groups * group, left = w->a.channels - first;
-  const size_t rows = left < group ? left : group;
-  const size_t from = index / groups * w->samples;
-  const size_t to = w->a.batch - from < w->samples ? w->a.batch : from + w->samples;
-  const fn_runs g = fn_channels_runs(&w->a, first, rows);
-  fn_group_stats s;
-  group_parameters p;
-  fn_batch_read_running(w, first, rows, &s.hi, s.var);
-  s.any_slow = false;
-  scale_group(w, first, &g, &s, &p);
-  if (from == 0)
-    report_group(w, first, rows, &s, &p);
-  for (size_t n = from; n < to; n++) {
-    const fn_runs sample = by_sample(w, first, rows, n, 1);
-    const fn_output out = fn_batch_output(w, first, n);
-    apply_group(w, first, n, &sample, &out, &s, &p);
-  }
+  fn_batch_apply(w, first, 0, &samples, &out, &s, &p);
 }
 
 /* A long channel: its statistics by all threads, then its samples by all threads. */
@@ -325,28 +286,28 @@ typedef struct long_work {
   const fn_batch_work *w;
   size_t channel;
   const fn_group_stats *s;
-  const group_parameters *p;
+  const fn_batch_parameters *p;
 } long_work;
 
 static void long_apply_task(void *context, size_t index) {
   const long_work *l = context;
-  const fn_runs sample = by_sample(l->w, l->channel, 1, index, 1);
+  const fn_runs sample = fn_batch_samples(l->w, l->channel, 1, index, 1);
   const fn_output out = fn_batch_output(l->w, l->channel, index);
-  apply_group(l->w, l->channel, index, &sample, &out, l->s, l->p);
+  fn_batch_apply(l->w, l->channel, index, &sample, &out, l->s, l->p);
 }
 
 static void long_channels(const fn_batch_work *w, size_t bytes) {
   for (size_t c = 0; c < w->a.channels; c++) {
     const fn_runs g = fn_channels_runs(&w->a, c, 1);
     fn_group_stats s;
-    group_parameters p;
+    fn_batch_parameters p;
     long_work l = {.w = w, .channel = c, .s = &s, .p = &p};
     if (w->mask) {
       masked_group_stats(w, c, 1, true, &s, &p);
     } else {
       fn_channels_long(&w->a, &g, w->eps, &s);
-      scale_group(w, c, &g, &s, &p);
-      report_group(w, c, 1, &s, &p);
+      fn_batch_scale(w, c, &g, &s, &p);
+      fn_batch_report_group(w, c, 1, &s, &p);
       rescale_slow(w, 1, &s, &p);
     }
     fn_parallel_for(w->a.exec, w->a.batch, bytes / w->a.channels, long_apply_task, &l);
@@ -363,13 +324,11 @@ void fn_batch_run(fn_batch_work *w) {
       (w->mask ? fn_batch_masked_columns : fn_batch_columns)(
           w, c, a->channels - c < FN_COLUMNS ? a->channels - c : FN_COLUMNS);
   } else if (!w->training) {
-    w->samples = FN_BATCH_PIECE / sample > 1 ? FN_BATCH_PIECE / sample : 1;
-    const size_t pieces = (a->batch + w->samples - 1) / w->samples;
-    fn_parallel_for(a->exec, pieces * inference_groups(w), bytes, inference_task, w);
+    fn_batch_inference(w, bytes);
   } else if (fn_channels_are_long(a) && a->scratch) {
     long_channels(w, bytes);
   } else {
-    const size_t group = masked_group(w, fn_channels_group(a));
+    const size_t group = fn_batch_masked_group(w, fn_channels_group(a));
     fn_parallel_for(a->exec, (a->channels + group - 1) / group, bytes,
                     w->mask ? masked_training_task : training_task, w);
   }

@@ -23,7 +23,6 @@ typedef struct fn_batch_work {
   bool training, stream;
   const fn_mask *mask;     /* NULL, or which positions take part */
   const fn_renorm *renorm; /* training: NULL, or the limits and where r and d go */
-  size_t samples;          /* runs, inference: how many of the batch make a piece */
 } fn_batch_work;
 
 /* Arguments are checked, extents not 0. */
@@ -55,6 +54,36 @@ void fn_batch_report_norms(const fn_batch_work *w, size_t first, size_t n,
 
 /* y from channel `first` of sample n on; rows are channels, segments samples. */
 fn_output fn_batch_output(const fn_batch_work *w, size_t first, size_t sample);
+
+/* Up to FN_GROUP channels that are runs, from statistics to output. */
+typedef struct fn_batch_parameters {
+  fn_group_array rstd, scale, offset, weight_room, bias_room;
+  const void *weight, *bias;
+  /* Batch renormalization: by what to scale, and whether that is the stored one. */
+  double var[FN_GROUP];
+  bool is_stored[FN_GROUP];
+} fn_batch_parameters;
+
+void fn_batch_scale(const fn_batch_work *w, size_t first, const fn_runs *g,
+                    fn_group_stats *s, fn_batch_parameters *p);
+void fn_batch_report_group(const fn_batch_work *w, size_t first, size_t rows,
+                           const fn_group_stats *s, const fn_batch_parameters *p);
+
+/* Channels whose samples follow each other in x are one segment there, but perhaps not
+ * in y: here each sample is a segment again. */
+fn_runs fn_batch_samples(const fn_batch_work *w, size_t first, size_t rows,
+                         size_t sample, size_t samples);
+
+/* g, or the part of it whose samples begin at x and y. */
+void fn_batch_apply(const fn_batch_work *w, size_t first, size_t sample,
+                    const fn_runs *g, const fn_output *out, const fn_group_stats *s,
+                    const fn_batch_parameters *p);
+
+/* Channels of their own patterns are taken one by one. */
+size_t fn_batch_masked_group(const fn_batch_work *w, size_t group);
+
+/* Stored statistics, channels as runs (batch_norm_inference.c). */
+void fn_batch_inference(const fn_batch_work *w, size_t bytes);
 
 /* A block of channels, where they are columns (batch_norm_columns.c). */
 void fn_batch_columns(const fn_batch_work *w, size_t first, size_t cols);

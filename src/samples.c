@@ -5,7 +5,8 @@
 #include "dispatch.h"
 #include "threads.h"
 
-#define PIECE_BYTES 131072
+#define PIECE_BYTES    131072
+#define RUNNING_GROUPS 32
 
 static fastnorm_status check_arrays(const fastnorm_group_norm_args *a,
                                     const fn_array *running, const fn_samples_work *w) {
@@ -236,9 +237,15 @@ static void update(const fn_samples_work *w, size_t first, size_t n,
   }
 }
 
+/* With running statistics a piece is of all samples: fewer groups, for many threads. */
+static size_t running_groups(const fn_samples_work *w) {
+  const size_t fit = piece_groups(w);
+  return w->channels_last || fit < RUNNING_GROUPS ? fit : RUNNING_GROUPS;
+}
+
 static void channels_task(void *context, size_t index) {
   const fn_samples_work *w = context;
-  const size_t some = piece_groups(w), first = index * some;
+  const size_t some = running_groups(w), first = index * some;
   const size_t n = w->groups - first < some ? w->groups - first : some;
   fn_sample_sums sums = {.mean = {{0.0, 0.0}}};
   for (size_t sample = 0; sample < w->batch; sample++)
@@ -249,10 +256,12 @@ static void channels_task(void *context, size_t index) {
 void fn_samples_run(const fn_samples_work *w, const fastnorm_exec *exec) {
   if (exec->check_only)
     return;
-  const size_t some = piece_groups(w), pieces = (w->groups + some - 1) / some;
+  const bool all_samples = w->running_mean.p && !w->use_running;
+  const size_t some = all_samples ? running_groups(w) : piece_groups(w);
+  const size_t pieces = (w->groups + some - 1) / some;
   const size_t bytes =
       w->batch * w->channels * w->spatial * (w->f.source.element + w->f.sink.element);
-  if (w->running_mean.p && !w->use_running)
+  if (all_samples)
     fn_parallel_for(exec, pieces, bytes, channels_task, (void *)w);
   else
     fn_parallel_for(exec, w->batch * pieces, bytes, sample_task, (void *)w);

@@ -198,30 +198,42 @@ static void around_blocks(void) {
   free_arrays(&a);
 }
 
+/* Two rows of n by `channels`, or channels of n values each: along runs or columns. */
+static job lay_out_wide(operation op, size_t channels, size_t n, int layout) {
+  job j = {.op = op, .groups = 1};
+  if (is_row_norm(op)) {
+    j.n0 = 2;
+    j.n1 = n;
+    j.n2 = channels;
+  } else if (is_sample_norm(op)) {
+    set_samples(&j, 2, layout == 0 ? 1 : channels, layout == 0 ? channels : 1, n);
+  } else {
+    const size_t samples = layout == 0 ? n : n == 64 ? 16 : n == 49 ? 7 : 1;
+    j.n0 = samples;
+    j.n1 = channels;
+    j.n2 = n / samples;
+  }
+  return j;
+}
+
 /* Many channels over few values, and many columns: the other way round. */
 static void wide(void) {
   static const size_t widths[] = {1,  2,  3,  7,   15,  16,  17,
                                   31, 33, 64, 100, 129, 513, 1030};
+  static const size_t lengths[] = {2, 5, 49, 64};
   arrays a = new_arrays(2 * 1030 * 64);
   for (size_t i = 0; i < LENGTH(widths); i += AT_LEVEL(1, 1, 3)) {
     for (int op = 0; op < OPERATIONS; op++) {
       for (int type = 0; type < 2; type++) {
         const pattern p = (pattern)((i + (size_t)op * 3) % PATTERNS);
-        const unsigned variant = (unsigned)i;
-        static const size_t lengths[] = {2, 5, 49, 64};
-        for (size_t k = 0; k < LENGTH(lengths); k++) {
-          const size_t n = lengths[k];
-          const int rows = is_row_norm((operation)op);
-          job shape = {.op = (operation)op, .groups = 1};
-          shape.n0 = rows ? 2 : n;
-          shape.n1 = rows ? n : widths[i];
-          shape.n2 = rows ? widths[i] : 1;
-          if (is_sample_norm((operation)op)) {
-            const int one = (i + k) % 2 == 0;
-            set_samples(&shape, 2, one ? 1 : widths[i], one ? widths[i] : 1, n);
+        for (size_t k = 0; k < 2 * LENGTH(lengths); k++) {
+          const size_t n = lengths[k / 2];
+          const job shape = lay_out_wide((operation)op, widths[i], n, (int)(k % 2));
+          if (k % 2 == 1 && is_row_norm((operation)op)) {
+            continue;
           }
           job j = make_job(&a, (operation)op, working_type(type), shape.n0, shape.n1,
-                           shape.n2, variant);
+                           shape.n2, (unsigned)i);
           j.groups = shape.groups;
           fill_x(&j, a.x, p, i);
           check_job(&j, &a, p);
