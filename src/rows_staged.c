@@ -10,6 +10,7 @@
 #include "runs.h"
 
 #define STAGED_BYTES 16384
+#define SUMMED_ROWS  8
 
 typedef union part_room {
   float f32[STAGED_BYTES / 4];
@@ -259,9 +260,18 @@ static void row_by_parts(staged_rows *p, size_t row, const fn_runs *g,
   }
 }
 
+/* Where the sum is where the norm reads it the stage is not needed, and its size no
+ * limit: [2048, 4096], 16 bytes off a line, two rows at a time 4.5 ms, eight 4.1 (AMD
+ * EPYC Zen 5, avx512). */
+static size_t rows_at_once(const fn_rows_work *w, size_t fit) {
+  const bool in_place = fn_source_is_stage(w->dtype, &w->f.source) && !w->f.scatters;
+  const size_t least = in_place && fit > 0 ? SUMMED_ROWS : 1;
+  return fit < least ? least : fit > FN_GROUP ? FN_GROUP : fit;
+}
+
 void fn_rows_staged(const fn_rows_work *w, size_t first, size_t end) {
   const size_t fit = 2 * part_of(w) / w->cols;
-  const size_t most = fit < 1 ? 1 : fit > FN_GROUP ? FN_GROUP : fit;
+  const size_t most = rows_at_once(w, fit);
   staged_rows p; /* some 70 KiB: not to be cleared */
   p.w = w;
   p.from = p.to = 0;

@@ -15,9 +15,7 @@ static void *at_or_null(const void *p, size_t element, ptrdiff_t i) {
   return p ? at(p, element, i) : NULL;
 }
 
-/* The sum that goes to residual_out is what the norm is taken of, if it is not rounded:
- * then it need not be in the stage as well. */
-static bool is_stage(fastnorm_dtype working, const fn_source *s) {
+bool fn_source_is_stage(fastnorm_dtype working, const fn_source *s) {
   return s->gather.residual_out && s->gather.residual_dtype == working;
 }
 
@@ -80,7 +78,7 @@ fn_runs fn_gather_runs(fastnorm_dtype working, const fn_runs *g, bool last,
   const bool adds =
       s->gather.residual || s->gather.residual_bias || s->gather.residual_out;
   size_t rows = g->rows, segs = g->segs, len = g->len;
-  if (last && is_stage(working, s)) { /* rows of one segment are all that is added to */
+  if (last && fn_source_is_stage(working, s)) { /* to rows of one segment alone */
     for (size_t r = 0; r < rows; r++)
       gather_span(s, at(g->x, s->element, (ptrdiff_t)r * g->row_stride), g->row + r,
                   g->at, len, true, residual_out_at(s, g->row + r, g->at));

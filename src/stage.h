@@ -50,6 +50,10 @@ static inline fastnorm_dtype fn_source_dtype(const fn_source *s) {
              : FASTNORM_DEFAULT;
 }
 
+/* Whether the sum that goes to residual_out is what the norm is taken of, as it is not
+ * rounded: then it need not be in the stage as well. */
+bool fn_source_is_stage(fastnorm_dtype working, const fn_source *s);
+
 /* Runs that fit the stage as runs in it, packed. `last`: residual_out is written. */
 fn_runs fn_gather_runs(fastnorm_dtype working, const fn_runs *g, bool last,
                        void *stage);
