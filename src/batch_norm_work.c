@@ -243,7 +243,8 @@ static void training_task(void *context, size_t index) {
 }
 
 size_t fn_batch_masked_group(const fn_batch_work *w, size_t group) {
-  return w->mask && !fn_mask_is_shared(w->mask) ? 1 : group;
+  const size_t most = w->mask ? fn_masked_most(w->mask) : group;
+  return group < most ? group : most;
 }
 
 /* Statistics of `rows` channels of which not all takes part. */

@@ -79,7 +79,7 @@ void fn_batch_apply(const fn_batch_work *w, size_t first, size_t sample,
                     const fn_runs *g, const fn_output *out, const fn_group_stats *s,
                     const fn_batch_parameters *p);
 
-/* Channels of their own patterns are taken one by one. */
+/* So many, or as many as a mask lets be taken at a time. */
 size_t fn_batch_masked_group(const fn_batch_work *w, size_t group);
 
 /* Stored statistics, channels as runs (batch_norm_inference.c). */

@@ -176,8 +176,16 @@ typedef struct fn_masked_output {
   bool in_place;
 } fn_masked_output;
 
-/* g is one segment of all positions of a sample, of channels that share the pattern of
- * `channel`; out begins where g does. */
+/* Runs of one pattern that are written at a time: a block of them fits a stage. Those of
+ * patterns of their own are taken one by one. */
+#define FN_MASKED_RUNS 32
+
+static inline size_t fn_masked_most(const fn_mask *m) {
+  return fn_mask_is_shared(m) ? FN_MASKED_RUNS : 1;
+}
+
+/* g is one segment of all positions of a sample, of at most so many channels that share
+ * the pattern of `channel`; out begins where g does. */
 void fn_masked_apply_runs(const fn_masked_output *o, const fn_run_apply *a,
                           const fn_runs *g, const fn_output *out, size_t sample,
                           size_t channel);

@@ -8,7 +8,7 @@
 
 #include "masked.h"
 
-#define BLOCK 256 /* positions; FN_GROUP runs of them fit a stage */
+#define BLOCK 256 /* positions; FN_MASKED_RUNS of them fit a stage */
 
 /* Whether keeping x is a copy of its bytes. */
 static bool is_copy(const fn_formats *f) {
@@ -108,17 +108,36 @@ static bool clears(const fn_masked_output *o) {
   return !o->mask->keep && fn_dtype_size(o->f->working) == o->f->sink.element;
 }
 
-/* n staged results go to y. */
+/* Lines of results, in a stage or already where they belong, that share a pattern. */
+typedef struct results {
+  size_t rows, n;
+  char *from, *y;
+  ptrdiff_t from_stride, y_stride; /* bytes */
+} results;
+
 static void clear(const fn_masked_output *o, const unsigned char *bytes, ptrdiff_t step,
-                  size_t n, const char *staged, char *y) {
+                  const results *s) {
   const fn_mask *m = o->mask;
   const fn_kernels *k = o->f->source.kernels;
-  for (size_t i = 0; i < n; i += 64) {
-    const size_t some = n - i < 64 ? n - i : 64, at = i * o->f->sink.element;
+  for (size_t i = 0; i < s->n; i += 64) {
+    const size_t some = s->n - i < 64 ? s->n - i : 64, at = i * o->f->sink.element;
     const uint64_t bits =
         fn_mask_bits(k, bytes + (ptrdiff_t)i * step, step, m->element, some);
-    k->clear(staged + at, some, bits, y + at);
+    if (s->from == s->y && bits == fn_low_bits(some))
+      continue;
+    for (ptrdiff_t r = 0; r < (ptrdiff_t)s->rows; r++)
+      k->clear(s->from + r * s->from_stride + at, some, bits,
+               s->y + r * s->y_stride + at);
   }
+}
+
+/* Where results go before they are cleared: to y, unless that is streamed. */
+static fn_output before_clearing(const fn_output *out, void *stage) {
+  fn_output to = *out;
+  if (out->stream)
+    to.y = stage;
+  to.stream = false;
+  return to;
 }
 
 /* Elements at y that are in a gap become what x, or `saved`, holds. */
@@ -139,17 +158,15 @@ static void write_over(const fn_masked_output *o, const gaps *g, const void *x, 
 static void cleared_runs(const fn_masked_output *o, const fn_run_apply *a,
                          const fn_runs *g, const fn_output *out,
                          const unsigned char *bytes) {
-  const size_t line = g->len * o->f->sink.element;
-  const ptrdiff_t row = out->row_stride * (ptrdiff_t)o->f->sink.element;
+  const ptrdiff_t size = (ptrdiff_t)o->f->sink.element;
   fn_stage stage;
-  fn_output staged = *out;
-  staged.y = &stage;
-  staged.row_stride = (ptrdiff_t)g->len;
-  staged.stream = false;
-  fn_runs_apply(a, g, &staged);
-  for (size_t r = 0; r < g->rows; r++)
-    clear(o, bytes, o->mask->position_stride, g->len, (char *)&stage + r * line,
-          (char *)out->y + (ptrdiff_t)r * row);
+  fn_output to = before_clearing(out, &stage);
+  if (to.y != out->y)
+    to.row_stride = (ptrdiff_t)g->len;
+  fn_runs_apply(a, g, &to);
+  const results s = {
+      g->rows, g->len, to.y, out->y, to.row_stride * size, out->row_stride * size};
+  clear(o, bytes, o->mask->position_stride, &s);
 }
 
 static void mixed_runs(const fn_masked_output *o, const fn_run_apply *a,
@@ -223,17 +240,21 @@ static void apply_rows(const table_apply *a, const fn_table *t, const fn_output 
 static void cleared_rows(const table_apply *a, const fn_table *t, const fn_output *out,
                          const unsigned char *bytes) {
   const fn_mask *m = a->o->mask;
-  const size_t line = t->cols * a->o->f->sink.element;
-  const ptrdiff_t row = out->seg_stride * (ptrdiff_t)a->o->f->sink.element;
+  const ptrdiff_t size = (ptrdiff_t)a->o->f->sink.element;
   fn_stage stage;
-  fn_output staged = *out;
-  staged.y = &stage;
-  staged.seg_stride = (ptrdiff_t)t->cols;
-  staged.stream = false;
-  apply_rows(a, t, &staged);
-  for (size_t r = 0; r < t->rows; r++)
-    clear(a->o, bytes + (ptrdiff_t)r * m->position_stride, m->channel_stride, t->cols,
-          (char *)&stage + r * line, (char *)out->y + (ptrdiff_t)r * row);
+  fn_output to = before_clearing(out, &stage);
+  if (to.y != out->y)
+    to.seg_stride = (ptrdiff_t)t->cols;
+  apply_rows(a, t, &to);
+  for (ptrdiff_t r = 0; r < (ptrdiff_t)t->rows; r++) {
+    const results s = {1,
+                       t->cols,
+                       (char *)to.y + r * to.seg_stride * size,
+                       (char *)out->y + r * out->seg_stride * size,
+                       0,
+                       0};
+    clear(a->o, bytes + r * m->position_stride, m->channel_stride, &s);
+  }
 }
 
 static void mixed_rows(const table_apply *a, const fn_table *t, const fn_output *out,

@@ -25,7 +25,7 @@ double fn_samples_weight(const fn_samples_work *w, size_t sample, size_t channel
 }
 
 size_t fn_samples_block(const fn_samples_work *w) {
-  return w->is_masked && !fn_mask_is_shared(&w->mask) ? 1 : FN_GROUP;
+  return w->is_masked ? fn_masked_most(&w->mask) : FN_GROUP;
 }
 
 static const void *x_of(const fn_samples_work *w, ptrdiff_t i) {

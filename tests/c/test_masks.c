@@ -4,7 +4,7 @@
 #include "guard.h"
 #include "outputs.h"
 
-enum { ROOM = 1 << 21, KINDS = 8 };
+enum { ROOM = 1 << 22, KINDS = 8 };
 
 /* Bytes with a step for each extent, the same for all channels, a length for each
  * sample, and bytes that run backwards and are the same for all samples; the first two
@@ -343,10 +343,10 @@ static void check_shape(const arrays *a, operation op, fastnorm_dtype dtype,
 }
 
 static void every_operation(void) {
-  static const shape shapes[] = {{3, 6, 1, 3},    {10, 4, 1, 2},   {2, 6, 7, 3},
-                                 {5, 2, 64, 1},   {1, 34, 33, 2},  {2, 3, 300, 3},
-                                 {2, 40, 65, 4},  {3, 2, 9000, 1}, {500, 3, 1, 1},
-                                 {35, 130, 1, 2}, {4000, 2, 1, 1}};
+  static const shape shapes[] = {{3, 6, 1, 3},      {10, 4, 1, 2},   {2, 6, 7, 3},
+                                 {5, 2, 64, 1},     {1, 34, 33, 2},  {2, 3, 300, 3},
+                                 {2, 40, 65, 4},    {3, 2, 9000, 1}, {500, 3, 1, 1},
+                                 {8, 256, 126, 64}, {35, 130, 1, 2}, {4000, 2, 1, 1}};
   const arrays a = new_arrays(1 << 16);
   arrays mutable = a;
   x_room = new_room(ROOM);
