@@ -222,6 +222,20 @@ static double look_at(fn_mask *m, size_t channel, size_t first, size_t end,
   return limited(&total);
 }
 
+/* Lengths in place of bytes, where samples take part with their first positions. */
+static void find_lengths(fn_mask *m) {
+  if (!m->bytes || m->weighted || !fn_mask_is_shared(m) || m->samples > FN_MASK_SAMPLES)
+    return;
+  for (size_t n = 0; n < m->samples; n++) {
+    size_t first;
+    if (!fn_mask_is_stretch(m, n, 0, &first, &m->found[n]) ||
+        (first > 0 && m->found[n] > 0))
+      return;
+  }
+  m->bytes = NULL;
+  m->lengths = m->found;
+}
+
 fastnorm_status fn_mask_look(fn_mask *m, bool by_sample, fn_mask_survey *found) {
   const size_t channels = fn_mask_is_shared(m) ? 1 : m->channels;
   const size_t pieces = by_sample ? m->samples : 1, per = m->samples / pieces;
@@ -240,5 +254,7 @@ fastnorm_status fn_mask_look(fn_mask *m, bool by_sample, fn_mask_survey *found) 
         found->most = count;
     }
   found->all &= !m->weighted;
+  if (good && !found->all)
+    find_lengths(m);
   return good ? FASTNORM_OK : FASTNORM_ERROR_WEIGHT;
 }

@@ -16,7 +16,10 @@
 #include "formats.h"
 #include "runs.h"
 
-/* A caller's mask, checked. Channels of `positions` each in every one of `samples`; a
+/* Of so many samples bytes may become lengths. */
+#define FN_MASK_SAMPLES 256
+
+/* A caller's mask, checked; not to be copied. Channels of `positions` each in every one of `samples`; a
  * table [batch, channels] is one sample, but for lengths. */
 typedef struct fn_mask {
   const fn_kernels *kernels;
@@ -27,6 +30,7 @@ typedef struct fn_mask {
   const size_t *lengths;
   size_t samples, positions, channels;
   bool keep;
+  size_t found[FN_MASK_SAMPLES]; /* where lengths point that fn_mask_look() has found */
 } fn_mask;
 
 /* False if there is none. `array` is what fn_check_arrays() is to look at. */
@@ -95,7 +99,9 @@ typedef struct fn_mask_survey {
 } fn_mask_survey;
 
 /* FASTNORM_ERROR_MASK if a length is above the number of positions,
- * FASTNORM_ERROR_WEIGHT if a weight is none. Finds out whether m is weighted. */
+ * FASTNORM_ERROR_WEIGHT if a weight is none. Finds out whether m is weighted, and where
+ * bytes say no more than lengths would makes them lengths: those are not read again for
+ * every channel (training of [32, 256, 196], padded: 964 -> 540 us). */
 fastnorm_status fn_mask_look(fn_mask *m, bool by_sample, fn_mask_survey *found);
 
 /* Asks for what is read or written later, where samples are short: the memory does not

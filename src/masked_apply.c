@@ -125,9 +125,13 @@ static void clear(const fn_masked_output *o, const unsigned char *bytes, ptrdiff
         fn_mask_bits(k, bytes + (ptrdiff_t)i * step, step, m->element, some);
     if (s->from == s->y && bits == fn_low_bits(some))
       continue;
-    for (ptrdiff_t r = 0; r < (ptrdiff_t)s->rows; r++)
-      k->clear(s->from + r * s->from_stride + at, some, bits,
-               s->y + r * s->y_stride + at);
+    for (ptrdiff_t r = 0; r < (ptrdiff_t)s->rows; r++) {
+      char *y = s->y + r * s->y_stride + at;
+      if (bits == 0)
+        memset(y, 0, some * o->f->sink.element);
+      else
+        k->clear(s->from + r * s->from_stride + at, some, bits, y);
+    }
   }
 }
 

@@ -4,16 +4,19 @@
 #include "guard.h"
 #include "outputs.h"
 
-enum { ROOM = 1 << 22, KINDS = 8 };
+enum { ROOM = 1 << 22, KINDS = 10 };
 
 /* Bytes with a step for each extent, the same for all channels, a length for each
- * sample, and bytes that run backwards and are the same for all samples; the first two
- * and the last as weights, and the second as weights of 0 and 1. */
+ * sample, and bytes that run backwards and are the same for all samples; bytes that say
+ * the same as lengths, and the same from the end on; the first two and the fourth as
+ * weights, and the second as weights of 0 and 1. */
 typedef enum kind {
   ELEMENTS,
   SHARED,
   LENGTHS,
   BACKWARDS,
+  PADDED,
+  PADDED_BEFORE,
   WEIGHTS,
   SHARED_WEIGHTS,
   BACKWARD_WEIGHTS,
@@ -21,8 +24,8 @@ typedef enum kind {
 } kind;
 
 static const char *const kind_names[] = {
-    "elements", "shared",         "lengths",          "backwards",
-    "weights",  "shared weights", "backward weights", "zeros and ones"};
+    "elements",      "shared",  "lengths",        "backwards",        "padded",
+    "padded before", "weights", "shared weights", "backward weights", "zeros and ones"};
 
 static const operation operations[] = {LAYER_NORM,
                                        BATCH_INFERENCE,
@@ -70,6 +73,19 @@ static int takes_part(const job *j, place p) {
   return weight_of(j, p) > 0.0;
 }
 
+/* One stretch of bytes in each sample: at its beginning, or at its end. */
+static void pad(unsigned char *mask, int table, size_t batch, size_t spatial,
+                int before, rng *r) {
+  const size_t samples = table ? 1 : batch, positions = table ? batch : spatial;
+  for (size_t n = 0; n < samples; n++) {
+    size_t count = (size_t)rng_below(r, (int64_t)positions + 1);
+    count -= count == 1;
+    for (size_t i = 0; i < positions; i++) {
+      mask[n * positions + i] = (before ? i + count >= positions : i < count);
+    }
+  }
+}
+
 /* About half of each; every count is 0 or at least 2. The mask ends with its room, or
  * begins with it. False if there is no such mask. */
 static int make_mask(job *j, kind k, int at_end, uint64_t seed) {
@@ -111,6 +127,10 @@ static int make_mask(job *j, kind k, int at_end, uint64_t seed) {
   a->stride = samples == 1 ? 0 : (ptrdiff_t)(own * spatial);
   a->channel_stride = own == 1 ? 0 : (ptrdiff_t)spatial;
   a->spatial_stride = spatial == 1 ? 0 : 1;
+  if (k == PADDED || k == PADDED_BEFORE) {
+    pad(mask, is_table(j), batch, spatial, k == PADDED_BEFORE, &r);
+    return 1;
+  }
   /* Pairs along what a channel's values are made of. */
   for (size_t n = 0; n < samples; n++) {
     for (size_t c = 0; c < own; c++) {
