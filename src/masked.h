@@ -19,8 +19,8 @@
 /* Of so many samples bytes may become lengths. */
 #define FN_MASK_SAMPLES 256
 
-/* A caller's mask, checked; not to be copied. Channels of `positions` each in every one of `samples`; a
- * table [batch, channels] is one sample, but for lengths. */
+/* A caller's mask, checked; not to be copied. Channels of `positions` each in every one
+ * of `samples`; a table [batch, channels] is one sample, but for lengths. */
 typedef struct fn_mask {
   const fn_kernels *kernels;
   const unsigned char *bytes;                        /* or NULL: lengths */
@@ -182,8 +182,8 @@ typedef struct fn_masked_output {
   bool in_place;
 } fn_masked_output;
 
-/* Runs of one pattern that are written at a time: a block of them fits a stage. Those of
- * patterns of their own are taken one by one. */
+/* Runs of one pattern that are written at a time: a block of them fits a stage. Those
+ * of patterns of their own are taken one by one. */
 #define FN_MASKED_RUNS 32
 
 static inline size_t fn_masked_most(const fn_mask *m) {
