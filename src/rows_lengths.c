@@ -14,7 +14,8 @@ typedef struct lengths_work {
 
 /* n adjacent elements from column `col` and inner `i` of row r on take no part. */
 static void fill(const fn_rows_work *w, size_t r, size_t col, size_t i, size_t n) {
-  const fn_mask mask = {.keep = w->keep};
+  fn_mask mask; /* nothing else of it is read, and to clear it takes longer */
+  mask.keep = w->keep;
   const fn_masked_output o = {&mask, &w->f, w->x == w->y};
   const ptrdiff_t at = (ptrdiff_t)(col * w->inner + i), row = (ptrdiff_t)r;
   fn_masked_fill(
