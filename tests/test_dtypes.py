@@ -224,6 +224,33 @@ def test_a_row_with_nan_does_not_touch_the_scales_of_others() -> None:
     np.testing.assert_array_equal(scale[::2], clean_scale[::2])
 
 
+@pytest.mark.parametrize("offset", [0, 16, 33, 63])
+@pytest.mark.parametrize("given", [{"out_scale": 0.05}, {}])
+@pytest.mark.usefixtures("isa")
+def test_bytes_of_many_rows_are_those_of_few(
+    given: dict[str, float], offset: int
+) -> None:
+    """Large results are written past the cache, from the first whole line on."""
+    rows, cols = 3300, 1001  # 13 MB
+    x = some((rows, cols), "float32", 5)
+    weight, bias = some((2, cols), "float32", 6)
+    y = np.zeros(rows * cols + 128, np.int8)
+    start = -y.ctypes.data % 64 + offset
+    out = y[start : start + rows * cols].reshape(rows, cols)
+    kwargs = {"out_dtype": "int8", **given}
+    many = fastnorm.layer_norm(x, cols, weight, bias, out=out, **kwargs)
+    for first in range(0, rows, rows // 3):
+        some_rows = slice(first, first + rows // 3)
+        few = fastnorm.layer_norm(x[some_rows], cols, weight, bias, **kwargs)
+        if given:
+            assert same_bits(out[some_rows], few)
+        else:
+            assert same_bits(out[some_rows], few[0])
+            assert same_bits(many[1][some_rows], few[1])
+    assert not y[:start].any()
+    assert not y[start + rows * cols :].any()
+
+
 @pytest.mark.parametrize("name", ["float32", *HALVES, "int8", "float64"])
 def test_out_and_in_place(name: str) -> None:
     x = some((4, 60), name)

@@ -127,17 +127,29 @@ FN_WORD void FN_KERNEL(apply_lines)(const lines *l, size_t len, bool centered, i
   const lines copy = *l; /* in registers over the loop */
   const quantizer q = to == FASTNORM_UINT8 ? FN_KERNEL(quantizer_of)(l->bytes)
                                            : (quantizer){.ahead = NULL};
-  size_t i = to == FASTNORM_UINT8 ? 0 : FN_KERNEL(peel_of)(to, l->y, len);
-  if (i > 0)
-    FN_KERNEL(apply_some)(&copy, &q, 0, i, centered, mode, runs, dtype, to);
-  if (stream && (uintptr_t)FN_KERNEL(element)(to, copy.y, (ptrdiff_t)i) % 64 == 0)
+  size_t i = 0;
+  if (to == FASTNORM_UINT8) {
+    /* The first vec of y that is on a line of its own is streamed, and those after it;
+     * the one before them, which is stored, overlaps it. */
+    const size_t peel = stream ? -(uintptr_t)l->y % FN_VEC : 0;
+    for (; i + FN_VEC <= len; i = i == 0 && peel > 0 ? peel : i + FN_VEC) {
+      FN_KERNEL(apply_vec)
+      (&copy, &q, i, centered, mode, runs, dtype, to, stream && i % FN_VEC == peel,
+       false);
+    }
+  } else {
+    i = FN_KERNEL(peel_of)(to, l->y, len);
+    if (i > 0)
+      FN_KERNEL(apply_some)(&copy, &q, 0, i, centered, mode, runs, dtype, to);
+    if (stream && (uintptr_t)FN_KERNEL(element)(to, copy.y, (ptrdiff_t)i) % 64 == 0)
+      for (; i + FN_VEC <= len; i += FN_VEC) {
+        FN_KERNEL(apply_vec)
+        (&copy, &q, i, centered, mode, runs, dtype, to, true, false);
+      }
     for (; i + FN_VEC <= len; i += FN_VEC) {
       FN_KERNEL(apply_vec)
-      (&copy, &q, i, centered, mode, runs, dtype, to, true, false);
+      (&copy, &q, i, centered, mode, runs, dtype, to, false, stream);
     }
-  for (; i + FN_VEC <= len; i += FN_VEC) {
-    FN_KERNEL(apply_vec)
-    (&copy, &q, i, centered, mode, runs, dtype, to, false, stream);
   }
   if (i < len)
     FN_KERNEL(apply_some)(&copy, &q, i, len - i, centered, mode, runs, dtype, to);
@@ -179,7 +191,9 @@ FN_WORD void FN_KERNEL(apply_from_run)(const fn_runs *g, size_t r, void *y,
       l.x = FN_KERNEL(element)(dtype, l.x, x_seg_stride);
       l.y = (void *)FN_KERNEL(element)(to, l.y, y_seg_stride);
     }
-    if (stream)
+    if (to == FASTNORM_UINT8)
+      FN_KERNEL(apply_lines)(&l, len, centered, mode, runs, dtype, to, stream);
+    else if (stream)
       FN_KERNEL(apply_lines)(&l, len, centered, mode, runs, dtype, to, true);
     else
       FN_KERNEL(apply_lines)(&l, len, centered, mode, runs, dtype, to, false);
@@ -393,8 +407,8 @@ static void FN_KERNEL(apply_runs)(const fn_runs *g, void *y, ptrdiff_t y_row_str
   const run_parameters p = {y_row_stride, y_seg_stride, hi,  scale,
                             offset,       weight,       bias};
 #if FN_T_IS_FLOAT
-  if (g->bytes) { /* streaming gains nothing ([8192, 4096]: 8 ms either way) */
-    FN_KERNEL(apply_narrow)(g, y, &p, false, FASTNORM_DEFAULT, FASTNORM_UINT8);
+  if (g->bytes) {
+    FN_KERNEL(apply_narrow)(g, y, &p, stream, FASTNORM_DEFAULT, FASTNORM_UINT8);
     return;
   }
 #endif
