@@ -131,8 +131,8 @@ static void fill(const fastnorm_layer_norm_args *a, size_t inner, fn_rows_work *
               !fn_vector_is_plain(&w->bias, w->dtype);
   w->keep = a->masked == FASTNORM_MASKED_KEEP;
   w->far = a->rows * row * f->source.element >= FN_STREAM_BYTES;
-  /* A y of bytes is small beside the x that passes through the caches with it:
-   * [2048, 4096] to int8 1620 us for 1740, with scales that are found 2010 for 2250 (AMD
+  /* A y of bytes is small beside the x that passes through the caches with it: to int8
+   * [2048, 4096] takes 1640 us for 1870, with scales that are found 2110 for 2310 (AMD
    * EPYC Zen 5, avx512). */
   const size_t most = f->sink.element > 1 ? f->sink.element : f->source.element;
   w->stream = a->rows * row * most >= FN_STREAM_BYTES && a->x != a->y;
