@@ -5,6 +5,7 @@
 
 #define TASKS      8       /* at least, if there is enough to do */
 #define NEAR_BYTES 1048576 /* of y, and as much of x: a core's own cache has them */
+#define LONG_BYTES 262144  /* of y: a task beside which its parameters are nothing */
 
 /* A task is a group of channels in some samples. Where there are few channels their
  * parameters are found once, else by each task. */
@@ -66,9 +67,11 @@ static void cut_inference(const fn_batch_work *w, inference *i) {
   const size_t channel = a->spatial * w->f.sink.element;
   const size_t all = a->batch * a->channels * channel;
   const size_t beside = all <= NEAR_BYTES ? a->batch : 1;
-  i->shared = a->channels <= FN_GROUP && a->batch >= TASKS && !w->mask;
-  const size_t tasks = i->shared ? 4 * TASKS : TASKS;
-  const size_t task = clamped(all / tasks, 1, FN_BATCH_PIECE);
+  i->shared = a->channels <= FN_GROUP && a->batch >= TASKS && !w->mask &&
+              a->channels * channel <= LONG_BYTES;
+  const size_t many = all / (4 * TASKS), few = all / TASKS;
+  const size_t most = i->shared || many > LONG_BYTES ? many : LONG_BYTES;
+  const size_t task = clamped(few < most ? few : most, 1, FN_BATCH_PIECE);
   const size_t group = clamped(task / (beside * channel) / 32 * 32, 32, FN_GROUP);
   i->group = i->shared ? a->channels : fn_batch_masked_group(w, group);
   i->groups = (a->channels + i->group - 1) / i->group;
