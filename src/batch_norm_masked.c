@@ -63,7 +63,7 @@ static fn_runs columns_of(const column_block *b, size_t c, size_t n, size_t coun
 
 /* How many columns are read side by side as runs: those of one pattern. */
 static size_t columns_beside(const column_block *b) {
-  return fn_mask_is_shared(b->w->mask) ? FN_COLUMNS_BESIDE : 1;
+  return fn_masked_most(b->w->mask);
 }
 
 static void set_empty(const column_block *b, size_t c) {

@@ -46,10 +46,6 @@ void fn_channels_columns(const fn_channels *a, const fn_table *t, double eps,
 size_t fn_channels_group(const fn_channels *a);
 fn_runs fn_channels_runs(const fn_channels *a, size_t first, size_t rows);
 
-/* Columns of one pattern that are read side by side as runs; threads share the others.
- * */
-#define FN_COLUMNS_BESIDE 32
-
 /* Of `count` values that take part in each: channels as runs, whatever they are, and
  * columns of one pattern as a table. They read through s. */
 fn_runs fn_channels_masked_runs(const fn_channels *a, const fn_mask *m,

@@ -182,8 +182,8 @@ typedef struct fn_masked_output {
   bool in_place;
 } fn_masked_output;
 
-/* Runs of one pattern that are written at a time: a block of them fits a stage. Those
- * of patterns of their own are taken one by one. */
+/* Runs of one pattern that are taken at a time: a block of them fits a stage, and
+ * threads share the others. Those of patterns of their own are taken one by one. */
 #define FN_MASKED_RUNS 32
 
 static inline size_t fn_masked_most(const fn_mask *m) {

@@ -77,9 +77,9 @@ static void store_nothing(const moments_work *w, size_t first, size_t channels) 
 
 /* Channels that share a pattern, or one with its own; columns that are weighted. */
 static size_t masked_group(const moments_work *w) {
-  if (!fn_mask_is_shared(w->mask))
-    return 1;
-  return fn_channels_are_columns(&w->a) ? FN_COLUMNS_BESIDE : fn_channels_group(&w->a);
+  if (!fn_mask_is_shared(w->mask) || fn_channels_are_columns(&w->a))
+    return fn_masked_most(w->mask);
+  return fn_channels_group(&w->a);
 }
 
 static void masked_task(void *context, size_t index) {
