@@ -41,7 +41,8 @@ FN_WORD void FN_KERNEL(sum_slots)(T (*slots)[FN_HALF], size_t n, T *out) {
   }
 }
 
-FN_WORD void FN_KERNEL(drain)(pending *p, fn_terms kind, double *sum, double *sq) {
+/* Once for all who have blocks waiting: it is as long as what they do to fill them. */
+static void FN_KERNEL(drain)(pending *p, fn_terms kind, double *sum, double *sq) {
   T s[16], q[16];
   if (kind == FN_DEVIATIONS)
     FN_KERNEL(sum_slots)(p->sum, p->n, s);
