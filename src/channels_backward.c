@@ -104,15 +104,21 @@ double fn_weight_of(const fn_backward *w, size_t channel) {
   return w->r ? weight * fn_get(w->dtype, w->r, channel) : weight;
 }
 
+/* A loop for each dtype: this is per channel, and those may be short. */
 static void read_weights(const fn_backward *w, const fn_view *v, fn_channel_block *b) {
   fn_column_array room;
   const size_t n = v->g.rows;
   const void *p = fn_vector_read(w->kernels, w->dtype, &w->weight, v->first, n, &room);
-  for (size_t i = 0; i < n; i++) {
-    b->weight[i] = p ? fn_get(w->dtype, p, i) : 1.0;
-    if (w->r)
-      b->weight[i] *= fn_get(w->dtype, w->r, v->first + i);
-  }
+  const float *f32 = p;
+  const double *f64 = p;
+  if (p && w->dtype == FASTNORM_FLOAT32)
+    for (size_t i = 0; i < n; i++)
+      b->weight[i] = (double)f32[i];
+  else
+    for (size_t i = 0; i < n; i++)
+      b->weight[i] = p ? f64[i] : 1.0;
+  for (size_t i = 0; w->r && i < n; i++)
+    b->weight[i] *= fn_get(w->dtype, w->r, v->first + i);
 }
 
 /* What the sums need of a block whose means and rstd are known. */

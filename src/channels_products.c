@@ -248,27 +248,26 @@ static double element_of(const fn_backward *w, const fn_view *v, size_t r,
 
 /* The two conditions are not one, so that there is no branch: nobody could foresee it.
  */
-static double middle_of(double a, double b, double c) {
-  const double low = a < b ? a : b, high = a > b ? a : b;
-  const double least = c < high ? c : high;
-  return least < low ? low : least;
-}
-
-double fn_view_middle(const fn_backward *w, const fn_view *v, size_t r) {
-  return middle_of(element_of(w, v, r, sample_of(v, 0)),
-                   element_of(w, v, r, sample_of(v, 1)),
-                   element_of(w, v, r, sample_of(v, 2)));
-}
-
 #define MIDDLES(T)                                                                     \
+  static inline T middle_##T(T a, T b, T c) {                                          \
+    const T low = a < b ? a : b, high = a > b ? a : b;                                 \
+    const T least = c < high ? c : high;                                               \
+    return least < low ? low : least;                                                  \
+  }                                                                                    \
   static void middles_##T(const T *g, ptrdiff_t apart, size_t n, const ptrdiff_t *at,  \
                           T *to) {                                                     \
     for (; n > 0; n--, g += apart)                                                     \
-      *to++ = (T)middle_of(g[at[0]], g[at[1]], g[at[2]]);                              \
+      *to++ = middle_##T(g[at[0]], g[at[1]], g[at[2]]);                                \
   }
 MIDDLES(float)
 MIDDLES(double)
 #undef MIDDLES
+
+double fn_view_middle(const fn_backward *w, const fn_view *v, size_t r) {
+  return middle_double(element_of(w, v, r, sample_of(v, 0)),
+                       element_of(w, v, r, sample_of(v, 1)),
+                       element_of(w, v, r, sample_of(v, 2)));
+}
 
 static void middles(fastnorm_dtype dtype, const void *g, ptrdiff_t apart, size_t n,
                     const ptrdiff_t *at, void *to) {

@@ -16,20 +16,25 @@ static double inverse_root(double t) {
   return t <= 0.0 && t >= 0.0 ? 0.0 : 1.0 / sqrt(t);
 }
 
-/* to[i] = from[i / per], i < n */
+/* to[i] = from[i / per], i < n, which is a multiple of per or, of one group, less */
+#define SPREAD(T)                                                                      \
+  static void spread_##T(const T *from, size_t per, size_t n, T *to) {                 \
+    for (size_t i = 0; i < n; i += per, from++)                                        \
+      for (size_t k = i; k < i + per && k < n; k++)                                    \
+        to[k] = *from;                                                                 \
+  }
+SPREAD(float)
+SPREAD(double)
+#undef SPREAD
+
 static void spread(fastnorm_dtype dtype, const void *from, size_t per, size_t n,
                    void *to) {
-  const float *f32 = from;
-  const double *f64 = from;
-  size_t left = per;
-  for (size_t i = 0; i < n; i++) {
-    if (dtype == FASTNORM_FLOAT32)
-      ((float *)to)[i] = *f32;
-    else
-      ((double *)to)[i] = *f64;
-    if (--left == 0)
-      f32++, f64++, left = per;
-  }
+  if (per == 1)
+    memcpy(to, from, n * fn_dtype_size(dtype));
+  else if (dtype == FASTNORM_FLOAT32)
+    spread_float(from, per, n, to);
+  else
+    spread_double(from, per, n, to);
 }
 
 static void read_given(const fn_backward *w, const fn_view *v, fn_channel_block *b) {

@@ -5,29 +5,19 @@
  * the gradient costs nothing, and where weight * g is constant everything is exactly
  * 0.
  *
- * Where channels are short this is as much work as their elements are. So a block goes
- * through one loop for each dtype, which calls nothing but for rare channels. */
+ * Where channels are short this is as much work as their elements are. So kernels do
+ * what they can (channels_lanes.c), and the rest of a block goes through one loop for
+ * each dtype, which calls nothing but for rare channels. */
 #include <float.h>
 #include <math.h>
 
-#include "channels_backward.h"
+#include "channels_totals.h"
+#include "check.h"
 
-/* What a channel adds to the totals. As many are added plainly as in a lane of the
- * moments. */
-typedef struct terms {
-  double g, gt, t;
-} terms;
-#define CHAIN 8
-
-FN_WORD terms terms_of(const fn_channel_sums *c, double first) {
+FN_WORD fn_total_terms terms_of(const fn_channel_sums *c, double first) {
   const double more = c->weight * c->shift - first;
-  return (terms){more * c->n + c->weight * c->d, more * c->t + c->weight * c->dt, c->t};
-}
-
-static void add_terms(fn_group_totals *t, const terms *some) {
-  fn_sum_add(&t->g, some->g);
-  fn_sum_add(&t->gt, some->gt);
-  fn_sum_add(&t->t, some->t);
+  return (fn_total_terms){more * c->n + c->weight * c->d,
+                          more * c->t + c->weight * c->dt, c->t};
 }
 
 FN_WORD double base_of(fn_statistics how, const fn_channel_sums *c) {
@@ -37,32 +27,14 @@ FN_WORD double base_of(fn_statistics how, const fn_channel_sums *c) {
 void fn_totals_add(fn_statistics how, const fn_channel_sums *c, fn_group_totals *t) {
   if (t->channels++ == 0)
     t->first = base_of(how, c);
-  const terms one = terms_of(c, t->first);
-  add_terms(t, &one);
-}
-
-static terms sum_of(const fn_group_totals *t) {
-  return (terms){fn_sum_value(&t->g), fn_sum_value(&t->gt), fn_sum_value(&t->t)};
-}
-
-/* From sums over elements whose number has this inverse. */
-FN_WORD fn_group_line line_of(fn_statistics how, double inverse, const terms *sum,
-                              double first) {
-  fn_group_line line = {.first = first};
-  if (how == FN_ABOUT_ZERO)
-    line.slope = sum->gt; /* the sum of t * t is 1, not n */
-  if (how == FN_OF_X) {
-    line.mean = sum->g * inverse;
-    line.mean_t = sum->t * inverse;
-    line.slope = (sum->gt - line.mean * sum->t) * inverse;
-  }
-  return line;
+  const fn_total_terms one = terms_of(c, t->first);
+  fn_totals_take(t, &one);
 }
 
 void fn_totals_finish(fn_statistics how, double n, const fn_group_totals *t,
                       fn_group_line *line) {
-  const terms sum = sum_of(t);
-  *line = line_of(how, 1.0 / n, &sum, t->first);
+  const fn_total_terms sum = fn_totals_value(t);
+  *line = fn_line_of(how, 1.0 / n, &sum, t->first);
 }
 
 FN_WORD double rest_of(fn_statistics how, const fn_group_line *line,
@@ -93,12 +65,10 @@ double fn_line_bias(const fn_channel_sums *c) {
 
 /* ---- blocks ---- */
 
-/* Up to where plain arithmetic can be trusted. */
-typedef struct limits {
-  double least, scale, sum, t, factor, normal;
-} limits;
-static const limits of_f32 = {0x1p-100, 0x1p100, 0x1p120, 0x1p60, 0x1p100, FLT_MIN};
-static const limits of_f64 = {0x1p-900, 0x1p900, 0x1p1000, 0x1p420, 0x1p1000, DBL_MIN};
+static const fn_channel_limits of_f32 = {0x1p-100, 0x1p100, 0x1p120,
+                                         0x1p60,   0x1p100, FLT_MIN};
+static const fn_channel_limits of_f64 = {0x1p-900, 0x1p900,  0x1p1000,
+                                         0x1p420,  0x1p1000, DBL_MIN};
 
 FN_WORD double number(bool f32, const void *p, size_t i) {
   return f32 ? (double)((const float *)p)[i] : ((const double *)p)[i];
@@ -147,7 +117,7 @@ static bool small_is_safe(const fn_block_work *k, size_t i) {
 /* Whether plain sums of channel i can be trusted: t = (x - hi) * scale has a scale of
  * full precision, nothing was too large, and what is small has lost nothing. */
 FN_WORD bool sums_are_safe(const loop *l, const fn_channel_sums *c, size_t i) {
-  const limits *most = l->f32 ? &of_f32 : &of_f64;
+  const fn_channel_limits *most = l->f32 ? &of_f32 : &of_f64;
   const double scale = fabs(rstd_of(l, i)), small = c->n * most->least;
   const double d = fabs(c->d), dt = fabs(c->dt);
   if (!(scale >= most->least || scale <= 0.0) || !(scale <= most->scale) ||
@@ -157,13 +127,13 @@ FN_WORD bool sums_are_safe(const loop *l, const fn_channel_sums *c, size_t i) {
   return d >= small || dt >= small || small_is_safe(l->k, i);
 }
 
-/* Adds up to CHAIN channels to `sum`. */
+/* Adds up to FN_TOTAL_CHAIN channels to `sum`. */
 FN_WORD bool add_channels(const loop *l, size_t from, size_t end, double first,
-                          terms *sum) {
+                          fn_total_terms *sum) {
   bool good = true;
   for (size_t i = from; i < end; i++) {
     const fn_channel_sums c = sums_of(l, i);
-    const terms one = terms_of(&c, first);
+    const fn_total_terms one = terms_of(&c, first);
     sum->g += one.g;
     sum->gt += one.gt;
     sum->t += one.t;
@@ -175,21 +145,23 @@ FN_WORD bool add_channels(const loop *l, size_t from, size_t end, double first,
 /* The totals of channels [from, end), and of those that `large` has; few need no
  * compensation. */
 FN_WORD bool total_channels(const loop *l, size_t from, size_t end,
-                            fn_group_totals *large, double *first, terms *sum) {
+                            fn_group_totals *large, double *first,
+                            fn_total_terms *sum) {
   const fn_channel_sums c = sums_of(l, from);
   *first = large && large->channels ? large->first : base_of(l->how, &c);
-  if (!large && end - from <= CHAIN)
+  if (!large && end - from <= FN_TOTAL_CHAIN)
     return add_channels(l, from, end, *first, sum);
   fn_group_totals own = {.channels = 0}, *t = large ? large : &own;
   bool good = true;
   t->first = *first;
   t->channels += end - from;
-  for (size_t i = from; i < end && good; i += CHAIN) {
-    terms some = {0.0, 0.0, 0.0};
-    good = add_channels(l, i, end - i < CHAIN ? end : i + CHAIN, *first, &some);
-    add_terms(t, &some);
+  for (size_t i = from; i < end && good; i += FN_TOTAL_CHAIN) {
+    fn_total_terms some = {0.0, 0.0, 0.0};
+    good = add_channels(l, i, end - i < FN_TOTAL_CHAIN ? end : i + FN_TOTAL_CHAIN,
+                        *first, &some);
+    fn_totals_take(t, &some);
   }
-  *sum = sum_of(t);
+  *sum = fn_totals_value(t);
   return good;
 }
 
@@ -197,7 +169,7 @@ FN_WORD bool total_channels(const loop *l, size_t from, size_t end,
  * their sum does not. */
 FN_WORD bool set_channel(const loop *l, const fn_group_line *line,
                          const fn_channel_sums *c, double ratio, size_t i) {
-  const limits *most = l->f32 ? &of_f32 : &of_f64;
+  const fn_channel_limits *most = l->f32 ? &of_f32 : &of_f64;
   fn_channel_block *b = l->b;
   const double rstd = rstd_of(l, i);
   const double a = c->weight * rstd, slope = -rstd * ratio * ratio * line->slope;
@@ -249,8 +221,34 @@ FN_WORD bool finish_channels(const loop *l, const fn_group_line *line, size_t fr
   return good;
 }
 
+/* Channels [from, end), whole groups, one by one. */
+FN_WORD bool one_by_one(const loop *l, size_t from, size_t end) {
+  const fn_block_work *k = l->k;
+  const size_t per = k->large ? end - from : k->w->per;
+  fn_group_totals *const large = k->large;
+  bool all = true;
+  for (size_t i = from; i < end; i += per) {
+    fn_total_terms sum = {0.0, 0.0, 0.0};
+    double base = large ? large->first : 0.0;
+    bool good = !l->b->is_slow[i];
+    if (good && k->adds)
+      good = total_channels(l, i, i + per, large, &base, &sum);
+    else if (large)
+      sum = fn_totals_value(large);
+    const fn_group_line line = fn_line_of(l->how, l->inverse, &sum, base);
+    if (good && k->finishes)
+      good = finish_channels(l, &line, i, i + per);
+    if (good)
+      continue;
+    all = false;
+    for (size_t j = i; j < i + per; j++)
+      l->b->is_slow[j] = true;
+  }
+  return all;
+}
+
 FN_WORD bool finish(const fn_block_work *k, bool f32) {
-  const size_t rows = k->v->g.rows, per = k->large ? rows : k->w->per;
+  const size_t rows = k->v->g.rows, per = k->w->per;
   const ptrdiff_t first = (ptrdiff_t)k->v->first;
   const loop l = {.k = k,
                   .b = k->b,
@@ -264,25 +262,16 @@ FN_WORD bool finish(const fn_block_work *k, bool f32) {
                   .f32 = f32,
                   .exact = k->w->rstd != NULL,
                   .factors = k->v->y.y != NULL};
-  const bool adds = k->adds, finishes = k->finishes;
-  fn_group_totals *const large = k->large;
+  const bool in_lanes = k->adds && k->finishes && !k->large && l.how == FN_OF_X &&
+                        l.factors && !l.r && !l.d &&
+                        (FN_LANES % per == 0 || rows <= FN_LANES);
+  /* Pieces that are not the last one end where the kernels do. */
+  const size_t some = in_lanes && FN_LANES % per == 0 ? FN_LANES : rows;
   bool all = true;
-  for (size_t i = 0; i < rows; i += per) {
-    terms sum = {0.0, 0.0, 0.0};
-    double base = large ? large->first : 0.0;
-    bool good = !l.b->is_slow[i];
-    if (good && adds)
-      good = total_channels(&l, i, i + per, large, &base, &sum);
-    else if (large)
-      sum = sum_of(large);
-    const fn_group_line line = line_of(l.how, l.inverse, &sum, base);
-    if (good && finishes)
-      good = finish_channels(&l, &line, i, i + per);
-    if (good)
-      continue;
-    all = false;
-    for (size_t j = i; j < i + per; j++)
-      l.b->is_slow[j] = true;
+  for (size_t i = 0; i < rows; i += some) {
+    const size_t n = rows - i < some ? rows - i : some;
+    if (!in_lanes || !fn_channels_at_once(k, f32 ? &of_f32 : &of_f64, i, n))
+      all &= one_by_one(&l, i, i + n);
   }
   return all;
 }

@@ -307,6 +307,34 @@ typedef bool fn_factors_kernel(size_t n, double count, const double *slope,
                                const double *sum_x, const void *scale, void *offset,
                                void *shift, void *a, void *b, void *c);
 
+/* Up to where plain double arithmetic can be trusted with the sums of channels. */
+typedef struct fn_channel_limits {
+  double least, scale, sum, t, factor, normal;
+} fn_channel_limits;
+
+/* Channels between their sums and their gradient: the names and formulas are those of
+ * channels_totals.c. All arrays have entries for a multiple of 16, harmless ones from n
+ * on. */
+typedef struct fn_channel_lanes {
+  double count, root; /* elements of a channel, root of those of its group */
+  const fn_channel_limits *limits;
+  const double *weight, *d, *dt, *x; /* the last three are the sums of products */
+  const double *rstd;                /* NULL: scale is it */
+  const void *scale, *shift;
+  const double *first; /* weight * shift of the first channel of the group */
+  double *g, *gt, *t;
+  /* the second step: what the groups have made of these, for each channel */
+  const double *mean, *mean_t, *slope;
+  void *new_shift, *offset, *a, *b, *c;
+  double *grad_weight, *grad_bias;
+} fn_channel_lanes;
+
+/* channel_terms: what each of n channels adds to the totals of its group: g, gt and t.
+ * channel_factors: new_shift (which may be shift), offset, a, b, c and the gradients of
+ * weight and bias. False if some of it may be inaccurate, or not defined. */
+typedef bool fn_channel_terms_kernel(size_t n, const fn_channel_lanes *c);
+typedef bool fn_channel_factors_kernel(size_t n, const fn_channel_lanes *c);
+
 /* The list: a line here is a member of the table below and a function of this name in
  * template/, which each isa_*.c instantiates. A line without its function does not
  * link. */
@@ -336,6 +364,8 @@ typedef bool fn_factors_kernel(size_t n, double count, const double *slope,
   X(factors)                                                                           \
   X(gradient_runs)                                                                     \
   X(gradient_columns)                                                                  \
+  X(channel_terms)                                                                     \
+  X(channel_factors)                                                                   \
   X(image)
 
 typedef struct fn_kernels {

@@ -44,6 +44,8 @@ typedef V(vec) FN_KERNEL(vec_type);
 
 #include "gradients.h"
 
+#include "channels.h"
+
 #include "activation.h"
 
 #include "elements.h"
