@@ -25,7 +25,7 @@ BEGINNING = """\
  *
  * Made by tools/amalgamate.py from the sources of fastnorm; change those. */
 #if !defined(_GNU_SOURCE)
-#define _GNU_SOURCE /* for threads.c */
+#define _GNU_SOURCE /* for threads.c and workers.c */
 #endif
 """
 
