@@ -176,10 +176,12 @@ void fn_block_statistics(const fn_backward *w, const fn_view *v, bool shared,
     merged m = {.count = 0};
     for (size_t k = i; k < i + w->per; k++)
       merge(&m, b, k);
+    const double rstd = merged_rstd(w, v, &m), mean = merged_mean(&m);
+    const bool slow = is_slow(w, &m);
     for (size_t k = i; k < i + w->per; k++) {
-      b->rstd[k] = merged_rstd(w, v, &m);
-      fn_set(w->dtype, &b->hi, k, merged_mean(&m));
-      b->is_slow[k] = is_slow(w, &m);
+      b->rstd[k] = rstd;
+      fn_set(w->dtype, &b->hi, k, mean);
+      b->is_slow[k] = slow;
     }
   }
 }
