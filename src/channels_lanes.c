@@ -12,10 +12,10 @@
 #include "check.h"
 
 typedef struct lanes {
-  _Alignas(64) double first[FN_LANES], g[FN_LANES], gt[FN_LANES], t[FN_LANES];
-  double mean[FN_LANES], mean_t[FN_LANES], slope[FN_LANES];
-  double weight[FN_LANES], bias[FN_LANES];
-  double old_shift[FN_LANES]; /* of the working type */
+  _Alignas(64) double first[FN_AT_ONCE], g[FN_AT_ONCE], gt[FN_AT_ONCE], t[FN_AT_ONCE];
+  double mean[FN_AT_ONCE], mean_t[FN_AT_ONCE], slope[FN_AT_ONCE];
+  double weight[FN_AT_ONCE], bias[FN_AT_ONCE];
+  double old_shift[FN_AT_ONCE]; /* of the working type */
 } lanes;
 
 /* Entries up to a multiple of 16 that no check minds. */

@@ -264,9 +264,9 @@ FN_WORD bool finish(const fn_block_work *k, bool f32) {
                   .factors = k->v->y.y != NULL};
   const bool in_lanes = k->adds && k->finishes && !k->large && l.how == FN_OF_X &&
                         l.factors && !l.r && !l.d &&
-                        (FN_LANES % per == 0 || rows <= FN_LANES);
+                        (FN_AT_ONCE % per == 0 || rows <= FN_AT_ONCE);
   /* Pieces that are not the last one end where the kernels do. */
-  const size_t some = in_lanes && FN_LANES % per == 0 ? FN_LANES : rows;
+  const size_t some = in_lanes && FN_AT_ONCE % per == 0 ? FN_AT_ONCE : rows;
   bool all = true;
   for (size_t i = 0; i < rows; i += some) {
     const size_t n = rows - i < some ? rows - i : some;

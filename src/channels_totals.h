@@ -40,10 +40,10 @@ FN_WORD fn_group_line fn_line_of(fn_statistics how, double inverse,
 
 /* As many channels, of whole groups, are taken at once: what they need is on the stack.
  */
-#define FN_LANES 128
+#define FN_AT_ONCE 128
 
 /* The second half of fn_block_finish() for channels [from, from + n) of the block, at
- * most FN_LANES: all of it, or nothing has changed, where one of them may leave the
+ * most FN_AT_ONCE: all of it, or nothing has changed, where one of them may leave the
  * range. Entries of the block from there up to a multiple of 16 are free. */
 bool fn_channels_at_once(const fn_block_work *k, const fn_channel_limits *limits,
                          size_t from, size_t n);

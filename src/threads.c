@@ -134,7 +134,7 @@ static void spread(const fastnorm_exec *exec, size_t count, size_t bytes,
                    fastnorm_task task, void *context) {
   const size_t worthwhile = bytes / FN_BYTES_PER_THREAD;
   if (count < 2 || worthwhile < 2 || exec->num_threads == 1) {
-    fn_run_alone(count, task, context);
+    fn_on_this_thread(count, task, context);
     return;
   }
   if (exec->parallel_for != NULL) {
@@ -146,7 +146,7 @@ static void spread(const fastnorm_exec *exec, size_t count, size_t bytes,
   threads = threads < worthwhile ? threads : worthwhile;
   threads = threads < count ? threads : count;
   if (threads < 2) {
-    fn_run_alone(count, task, context);
+    fn_on_this_thread(count, task, context);
   } else {
     fn_run_shared(threads, count, bytes, task, context);
   }

@@ -283,7 +283,7 @@ void fn_run_shared(size_t threads, size_t count, size_t bytes, fastnorm_task tas
   int free_pool = 0;
   if (!atomic_compare_exchange_strong_explicit(
           &pool.busy, &free_pool, 1, memory_order_acquire, memory_order_relaxed)) {
-    fn_run_alone(count, task, context);
+    fn_on_this_thread(count, task, context);
     return;
   }
   const size_t most = FN_MAX_WORKERS + 1;
@@ -296,7 +296,7 @@ void fn_run_shared(size_t threads, size_t count, size_t bytes, fastnorm_task tas
   }
   atomic_store_explicit(&pool.busy, 0, memory_order_release);
   if (helpers == 0) {
-    fn_run_alone(count, task, context);
+    fn_on_this_thread(count, task, context);
   }
   atomic_store_explicit(&pool.ended, now(), memory_order_relaxed);
 }
@@ -307,7 +307,7 @@ void fn_run_shared(size_t threads, size_t count, size_t bytes, fastnorm_task tas
                    void *context) {
   (void)threads;
   (void)bytes;
-  fn_run_alone(count, task, context);
+  fn_on_this_thread(count, task, context);
 }
 
 #endif

@@ -13,7 +13,7 @@
 #define FN_HAVE_PTHREADS 1
 #endif
 
-static inline void fn_run_alone(size_t count, fastnorm_task task, void *context) {
+static inline void fn_on_this_thread(size_t count, fastnorm_task task, void *context) {
   for (size_t i = 0; i < count; i++)
     task(context, i);
 }
