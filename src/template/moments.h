@@ -21,8 +21,8 @@
 
 /* Partial sums of blocks, waiting until 16 of them can share one tree. */
 typedef struct FN_KERNEL(pending) {
-  T sum[16][FN_HALF];
-  T sq[16][FN_HALF];
+  _Alignas(64) T sum[16][FN_HALF];
+  _Alignas(64) T sq[16][FN_HALF];
   size_t row[16];
   size_t n;
 } FN_KERNEL(pending);
@@ -43,7 +43,7 @@ FN_WORD void FN_KERNEL(sum_slots)(T (*slots)[FN_HALF], size_t n, T *out) {
 
 /* Once for all who have blocks waiting: it is as long as what they do to fill them. */
 static void FN_KERNEL(drain)(pending *p, fn_terms kind, double *sum, double *sq) {
-  T s[16], q[16];
+  _Alignas(64) T s[16], q[16];
   if (kind == FN_DEVIATIONS)
     FN_KERNEL(sum_slots)(p->sum, p->n, s);
   FN_KERNEL(sum_slots)(p->sq, p->n, q);
@@ -219,7 +219,7 @@ FN_WORD void FN_KERNEL(moments_of_short_runs)(const fn_runs *g, const T *shift,
   const size_t first = steps < FN_CHAIN ? steps : FN_CHAIN;
   for (size_t r = 0; r < g->rows; r += 16) {
     const size_t rows = g->rows - r < 16 ? g->rows - r : 16;
-    T sums[16][FN_HALF], sqs[16][FN_HALF];
+    _Alignas(64) T sums[16][FN_HALF], sqs[16][FN_HALF];
     for (size_t k = 0; k < rows; k++) {
       const void *x =
           FN_KERNEL(element)(dtype, g->x, (ptrdiff_t)(r + k) * g->row_stride);
@@ -248,7 +248,7 @@ FN_WORD void FN_KERNEL(moments_of_tiny_runs)(const fn_runs *g, const T *shift,
                                              double *sum, double *sq, fn_terms kind) {
   for (size_t r = 0; r < g->rows; r += 16) {
     const size_t rows = g->rows - r < 16 ? g->rows - r : 16;
-    T sums[16][FN_HALF], sqs[16][FN_HALF];
+    _Alignas(64) T sums[16][FN_HALF], sqs[16][FN_HALF];
     for (size_t k = 0; k < rows; k += 2) { /* an odd last run is its own partner */
       const size_t a = r + k, b = k + 1 < rows ? a + 1 : a;
       const vec shift_k =
@@ -309,7 +309,7 @@ FN_WORD void FN_KERNEL(shift_of)(const fn_runs *g, const fn_samples *p, T *shift
   const bool tiny = p->all <= FN_HALF && g->segs == 1 && dtype == FASTNORM_DEFAULT;
   for (size_t r = 0; r < g->rows; r += 16) {
     const size_t rows = g->rows - r < 16 ? g->rows - r : 16;
-    T slots[16][FN_HALF], sums[16];
+    _Alignas(64) T slots[16][FN_HALF], sums[16];
     const T *x = (const T *)g->x + (ptrdiff_t)r * g->row_stride;
     if (tiny) {
       for (size_t k = 0; k < rows; k += 2, x += 2 * g->row_stride) {

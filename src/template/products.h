@@ -91,7 +91,7 @@ FN_WORD void FN_KERNEL(add_products)(products *s, const T *g, const T *x,
 
 /* Blocks of runs, waiting until 16 of them can share one tree. */
 typedef struct FN_KERNEL(waiting) {
-  T d[16][FN_HALF], dt[16][FN_HALF], x[16][FN_HALF];
+  _Alignas(64) T d[16][FN_HALF], dt[16][FN_HALF], x[16][FN_HALF];
   size_t row[16];
   size_t n;
   double *sum_d, *sum_dt, *sum_x; /* the first and last, or NULL */
@@ -99,7 +99,7 @@ typedef struct FN_KERNEL(waiting) {
 #define waiting FN_KERNEL(waiting)
 
 FN_WORD void FN_KERNEL(add_slots)(waiting *q, T (*slots)[FN_HALF], double *sum) {
-  T s[16];
+  _Alignas(64) T s[16];
   FN_KERNEL(sum_slots)(slots, q->n, s);
   for (size_t i = 0; i < q->n; i++)
     sum[q->row[i]] += (double)s[i];
@@ -169,7 +169,7 @@ FN_WORD void FN_KERNEL(products_of_run)(const fn_pairs *p, size_t r, waiting *q,
 
 /* The sums of up to 16 slots, one per run. */
 FN_WORD void FN_KERNEL(store_sums)(T (*slots)[FN_HALF], size_t n, double *sum) {
-  T s[16];
+  _Alignas(64) T s[16];
   FN_KERNEL(sum_slots)(slots, n, s);
   f64_store_partial(sum, n, V(load_wide)(s));
 }
@@ -184,7 +184,7 @@ FN_WORD void FN_KERNEL(products_of_short_runs)(const fn_pairs *p, double *sum_d,
   const T *weight = p->weight;
   for (size_t r = 0; r < p->rows; r += 16) {
     const size_t rows = p->rows - r < 16 ? p->rows - r : 16;
-    T d[16][FN_HALF], dt[16][FN_HALF], x[16][FN_HALF];
+    _Alignas(64) T d[16][FN_HALF], dt[16][FN_HALF], x[16][FN_HALF];
     for (size_t k = 0; k < rows; k++) {
       const terms f = FN_KERNEL(terms_of_run)(p, r + k, centered);
       const T *gs = (const T *)p->g + (ptrdiff_t)(r + k) * p->g_row_stride;
