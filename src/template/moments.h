@@ -292,15 +292,19 @@ static void FN_KERNEL(moments_runs)(const fn_runs *g, const void *shift, double 
 #undef CASE
 }
 
-/* The sum of the samples of run r, folded. */
-FN_WORD void FN_KERNEL(add_samples)(const fn_runs *g, size_t r, const fn_samples *p,
-                                    T *slot, fastnorm_dtype dtype) {
-  const void *x = FN_KERNEL(element)(dtype, g->x, (ptrdiff_t)r * g->row_stride);
-  vec s = V(splat)((T)0);
-  for (size_t i = 0; i < p->count; i++)
-    s = V(add)(
-        s, FN_KERNEL(fetch)(dtype, FN_KERNEL(element)(dtype, x, p->at[i]), 0, p->n[i]));
-  V(store_folded)(slot, s);
+/* The sums of `count` samples of runs r to r + rows, folded. `whole`: each is a vec. */
+FN_WORD void FN_KERNEL(add_samples)(const fn_runs *g, size_t r, size_t rows,
+                                    const fn_samples *p, size_t count, bool whole,
+                                    T (*slots)[FN_HALF], fastnorm_dtype dtype) {
+  for (size_t k = 0; k < rows; k++) {
+    const void *x = FN_KERNEL(element)(dtype, g->x, (ptrdiff_t)(r + k) * g->row_stride);
+    vec s = V(splat)((T)0);
+    FN_UNROLL
+    for (size_t i = 0; i < count; i++)
+      s = V(add)(s, FN_KERNEL(fetch)(dtype, FN_KERNEL(element)(dtype, x, p->at[i]), 0,
+                                     whole ? FN_VEC : p->n[i]));
+    V(store_folded)(slots[k], s);
+  }
 }
 
 FN_WORD void FN_KERNEL(shift_of)(const fn_runs *g, const fn_samples *p, T *shift,
@@ -316,9 +320,10 @@ FN_WORD void FN_KERNEL(shift_of)(const fn_runs *g, const fn_samples *p, T *shift
         const T *partner = k + 1 < rows ? x + g->row_stride : x;
         V(store)(slots[k], V(load2_or)(x, partner, g->len, V(splat)((T)0)));
       }
+    } else if (p->all == 2 * FN_VEC && p->count == 2) {
+      FN_KERNEL(add_samples)(g, r, rows, p, 2, true, slots, dtype);
     } else {
-      for (size_t k = 0; k < rows; k++)
-        FN_KERNEL(add_samples)(g, r + k, p, slots[k], dtype);
+      FN_KERNEL(add_samples)(g, r, rows, p, p->count, false, slots, dtype);
     }
     FN_KERNEL(sum_slots)(slots, rows, sums);
     V(store_narrow)(shift + r, f64_div(V(load_wide)(sums), number));
