@@ -235,7 +235,13 @@ FN_WORD void FN_KERNEL(moments_of_short_runs)(const fn_runs *g, const T *shift,
       if (left > 0)
         FN_KERNEL(add_vec)
       (&b, FN_KERNEL(fetch_or)(dtype, x, steps * FN_VEC, left, shift_k), kind);
-      FN_KERNEL(store_block)(sums[k], sqs[k], &b, kind);
+      if (steps >= FN_CHAIN) {
+        FN_KERNEL(store_block)(sums[k], sqs[k], &b, kind);
+      } else { /* there is but one chain */
+        if (kind == FN_DEVIATIONS)
+          V(store_folded)(sums[k], b.s);
+        V(store_folded)(sqs[k], b.q);
+      }
     }
     if (kind == FN_DEVIATIONS)
       FN_KERNEL(sums_to)(sum + r, sums, rows);
