@@ -136,7 +136,7 @@ void fn_columns_chunk(const fn_kernels *k, fastnorm_dtype dtype, const fn_table 
                       double *sq) {
   const size_t fold = fold_of(t), rows = fold * FN_COLUMN_CHUNK, first = chunk * rows;
   const size_t end = t->rows - first < rows ? t->rows : first + rows;
-  double wide_sum[FN_COLUMNS], wide_sq[FN_COLUMNS];
+  _Alignas(64) double wide_sum[FN_COLUMNS], wide_sq[FN_COLUMNS];
   memset(wide_sum, 0, sizeof(wide_sum));
   memset(wide_sq, 0, sizeof(wide_sq));
   if (fold > 1) {
@@ -193,7 +193,7 @@ void fn_columns_shift(const fn_kernels *k, fastnorm_dtype dtype, const fn_table 
     sample = (fn_table){
         .x = &stage, .rows = rows, .stride = (ptrdiff_t)t->cols, .cols = t->cols};
   }
-  double sum[FN_COLUMNS], sq[FN_COLUMNS];
+  _Alignas(64) double sum[FN_COLUMNS], sq[FN_COLUMNS];
   memset(sum, 0, sizeof(sum));
   memset(sq, 0, sizeof(sq));
   memset(&s->shift, 0, sizeof(s->shift));

@@ -234,7 +234,7 @@ static void both_task(void *context, size_t index) {
 /* Some columns of grad_weight and grad_bias: there are few pieces to add up. */
 typedef struct totals {
   size_t first, cols;
-  double g[FN_COLUMNS], gt[FN_COLUMNS];
+  _Alignas(64) double g[FN_COLUMNS], gt[FN_COLUMNS];
 } totals;
 
 static void begin_totals(const fn_rows_gradient *w, size_t index, totals *t) {
@@ -275,7 +275,7 @@ static void merge_task(void *context, size_t index) {
 static void sums_task(void *context, size_t index) {
   const fn_rows_gradient *w = context;
   const size_t pieces = fn_rows_pieces_of(w).count;
-  double g[FN_COLUMNS], gt[FN_COLUMNS];
+  _Alignas(64) double g[FN_COLUMNS], gt[FN_COLUMNS];
   totals t;
   begin_totals(w, index, &t);
   for (size_t i = 0; i < pieces; i++) {

@@ -229,7 +229,7 @@ static int add_columns(const fn_running_work *w, const fn_extent *e, fn_care *k,
   const size_t element = narrow ? sizeof(float) : fn_dtype_size(w->a.dtype);
   const size_t tiles = here ? LARGE_TILES : 1, rows = tiles * TILE_ROWS * fold;
   fn_stage stage;
-  double sum[FN_COLUMNS] = {0.0}, sq[FN_COLUMNS] = {0.0};
+  _Alignas(64) double sum[FN_COLUMNS] = {0.0}, sq[FN_COLUMNS] = {0.0};
   size_t summed = 0;
   int found = 0;
   fn_replicate_shift(w->a.dtype, cols, fold, t);

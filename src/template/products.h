@@ -326,7 +326,7 @@ static void FN_KERNEL(products_columns)(const fn_pairs *p, double *sum_d,
 /* Sums of all columns, of two chains, wait until it is known that none of them left the
  * range. */
 typedef struct FN_KERNEL(strip) {
-  T g[2][FN_PRODUCT_COLUMNS], gt[2][FN_PRODUCT_COLUMNS];
+  _Alignas(64) T g[2][FN_PRODUCT_COLUMNS], gt[2][FN_PRODUCT_COLUMNS];
 } FN_KERNEL(strip);
 #define strip FN_KERNEL(strip)
 
