@@ -328,6 +328,8 @@ FN_WORD void FN_KERNEL(shift_of)(const fn_runs *g, const fn_samples *p, T *shift
       }
     } else if (p->all == 2 * FN_VEC && p->count == 2) {
       FN_KERNEL(add_samples)(g, r, rows, p, 2, true, slots, dtype);
+    } else if (p->count == 2) {
+      FN_KERNEL(add_samples)(g, r, rows, p, 2, false, slots, dtype);
     } else {
       FN_KERNEL(add_samples)(g, r, rows, p, p->count, false, slots, dtype);
     }
