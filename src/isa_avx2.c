@@ -22,6 +22,7 @@
 #define FN_ISA     avx2
 #define FN_HALVES  0
 #define FN_IN_STEP 1
+#define FN_STREAMS 1
 #include "simd/avx2.h"
 
 /* These stand on the one above. */

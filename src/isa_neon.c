@@ -13,6 +13,7 @@
 #define FN_ISA     neon
 #define FN_HALVES  0
 #define FN_IN_STEP 0
+#define FN_STREAMS 0
 #include "simd/neon.h"
 
 /* These stand on the one above. */

@@ -17,6 +17,7 @@
 #define FN_ISA     portable
 #define FN_HALVES  0
 #define FN_IN_STEP 0
+#define FN_STREAMS 0
 #include "simd/portable.h"
 
 /* These stand on the one above. */

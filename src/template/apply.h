@@ -1,5 +1,5 @@
-/* template/apply.h - the application along runs; that across the rows of a table is in
- * apply_columns.h.
+/* template/apply.h - the application along runs; to those that lie one after another in
+ * apply_adjacent.h, across the rows of a table in apply_columns.h.
  * SPDX-License-Identifier: MIT
  *
  * t = fma(x - hi, scale, offset) with offset = -lo * scale (+ bias): the same three
@@ -220,125 +220,7 @@ FN_WORD void FN_KERNEL(apply_to_runs)(const fn_runs *g, void *y,
     stream_end();
 }
 
-/* The parameters of two neighbours in one vec: those of the first in n lanes. */
-typedef struct FN_KERNEL(parameters) {
-  vec hi, scale, offset;
-} FN_KERNEL(parameters);
-#define parameters FN_KERNEL(parameters)
-
-FN_WORD parameters FN_KERNEL(parameters_of)(const T *hi, const T *scale,
-                                            const T *offset, size_t r) {
-  return (parameters){V(splat)(hi[r]), V(splat)(scale[r]), V(splat)(offset[r])};
-}
-
-FN_WORD vec FN_KERNEL(lane_numbers)(void) {
-  T lanes[FN_VEC];
-  for (size_t i = 0; i < FN_VEC; i++)
-    lanes[i] = (T)i;
-  return V(load)(lanes);
-}
-
-FN_WORD parameters FN_KERNEL(border)(const parameters *p, const parameters *q,
-                                     size_t n) {
-  const vec lane = FN_KERNEL(lane_numbers)(), last = V(splat)((T)n - (T)1);
-  return (parameters){V(select_le)(lane, last, p->hi, q->hi),
-                      V(select_le)(lane, last, p->scale, q->scale),
-                      V(select_le)(lane, last, p->offset, q->offset)};
-}
-
-/* What is added to n elements, and the limit: max gives t for NaN, and for -Inf, which
- * is no limit. `more` is known at compile time. */
-FN_WORD vec FN_KERNEL(added)(vec t, const T *post_add, size_t n, vec least, bool more) {
-  if (!more)
-    return t;
-  if (post_add)
-    t = V(add)(t, FN_KERNEL(fetch)(FASTNORM_DEFAULT, post_add, 0, n));
-  return V(max)(least, t);
-}
-
-FN_WORD vec FN_KERNEL(least_of)(const fn_addend *add) {
-  return V(splat)(add && add->relu ? (T)0 : -(T)HUGE_VAL);
-}
-
-/* Where runs that lie one after another are, and what is added to them. */
-typedef struct FN_KERNEL(span) {
-  const T *x, *post_add;
-  T *y;
-  vec least;
-} FN_KERNEL(span);
-#define span FN_KERNEL(span)
-
-FN_WORD void FN_KERNEL(apply_piece)(const span *s, size_t i, size_t n,
-                                    const parameters *p, bool stream, bool more) {
-  const T *x = s->x + i;
-  const vec v = n == FN_VEC ? V(load)(x) : V(load_partial_or)(x, n, p->hi);
-  const vec t =
-      FN_KERNEL(added)(FN_KERNEL(normalized)(v, p->hi, p->scale, p->offset, true),
-                       more && s->post_add ? s->post_add + i : NULL, n, s->least, more);
-  FN_KERNEL(put)(FASTNORM_DEFAULT, s->y, i, n, t, NULL, stream);
-}
-
-/* Runs that lie one after another in x and in y are one: its stores begin on lines, and
- * only where two runs meet do lanes differ. (Channels of 196 and 49 elements: a partial
- * vec each, and lines straddled, cost up to the time of the rest.) */
-FN_WORD void FN_KERNEL(apply_adjacent)(const span *at, size_t rows, size_t len,
-                                       const T *hi, const T *scale, const T *offset,
-                                       bool stream, bool more) {
-  const span s = *at;
-  const size_t total = rows * len;
-  parameters p = FN_KERNEL(parameters_of)(hi, scale, offset, 0);
-  size_t i = FN_KERNEL(peel)(s.y, total), end = len;
-  if (i > 0)
-    FN_KERNEL(apply_piece)(&s, 0, i, &p, false, more);
-  for (size_t r = 0; i < total;) {
-    for (; i + FN_VEC <= end; i += FN_VEC) {
-      FN_KERNEL(apply_piece)(&s, i, FN_VEC, &p, stream, more);
-    }
-    const size_t n = end - i, left = total - i;
-    const size_t m = left < FN_VEC ? left : FN_VEC; /* n of run r, then of the next */
-    const parameters before = p;
-    if (++r < rows)
-      p = FN_KERNEL(parameters_of)(hi, scale, offset, r);
-    end += len;
-    if (n == 0)
-      continue;
-    const parameters both = FN_KERNEL(border)(&before, &p, n);
-    if (m == FN_VEC)
-      FN_KERNEL(apply_piece)(&s, i, FN_VEC, &both, stream, more);
-    else
-      FN_KERNEL(apply_piece)(&s, i, m, &both, false, more);
-    i += m;
-  }
-}
-
-FN_WORD void FN_KERNEL(apply_to_adjacent)(const fn_runs *g, T *y,
-                                          ptrdiff_t y_seg_stride, const T *hi,
-                                          const T *scale, const T *offset,
-                                          const fn_addend *add, bool stream,
-                                          bool more) {
-  span s = {(const T *)g->x, more ? (const T *)add->post_add : NULL, y,
-            FN_KERNEL(least_of)(add)};
-  for (size_t seg = 0; seg < g->segs; seg++) {
-    /* peel() aligns long spans alone */
-    if (stream && g->rows * g->len >= 4 * FN_VEC)
-      FN_KERNEL(apply_adjacent)(&s, g->rows, g->len, hi, scale, offset, true, more);
-    else
-      FN_KERNEL(apply_adjacent)(&s, g->rows, g->len, hi, scale, offset, false, more);
-    s.x += g->seg_stride;
-    s.y += y_seg_stride;
-    if (more && s.post_add)
-      s.post_add += add->seg_stride;
-  }
-  if (stream)
-    stream_end();
-}
-
-static void FN_KERNEL(apply_plainly)(const fn_runs *g, T *y, ptrdiff_t y_seg_stride,
-                                     const T *hi, const T *scale, const T *offset,
-                                     bool stream) {
-  FN_KERNEL(apply_to_adjacent)
-  (g, y, y_seg_stride, hi, scale, offset, NULL, stream, false);
-}
+#include "apply_adjacent.h"
 
 static void FN_KERNEL(apply_add_runs)(const fn_runs *g, void *y, ptrdiff_t y_row_stride,
                                       ptrdiff_t y_seg_stride, const void *hi,
@@ -355,9 +237,15 @@ static void FN_KERNEL(apply_add_runs)(const fn_runs *g, void *y, ptrdiff_t y_row
     some.rows = step;
     if (add->post_add)
       more.post_add = (const T *)add->post_add + (ptrdiff_t)r * add->row_stride;
+    const run_parameters p = {y_row_stride,
+                              y_seg_stride,
+                              (const T *)hi + r,
+                              (const T *)scale + r,
+                              (const T *)offset + r,
+                              NULL,
+                              NULL};
     FN_KERNEL(apply_to_adjacent)
-    (&some, (T *)y + (ptrdiff_t)r * y_row_stride, y_seg_stride, (const T *)hi + r,
-     (const T *)scale + r, (const T *)offset + r, &more, stream, true);
+    (&some, (T *)y + (ptrdiff_t)r * y_row_stride, &p, &more, stream, true);
   }
 }
 
@@ -424,9 +312,11 @@ static void FN_KERNEL(apply_runs)(const fn_runs *g, void *y, ptrdiff_t y_row_str
 #endif
   if (g->rows > 1 && g->row_stride == len && y_row_stride == len && g->len >= FN_VEC &&
       hi && !weight && !bias) {
-    FN_KERNEL(apply_plainly)(g, y, y_seg_stride, hi, scale, offset, stream);
+    FN_KERNEL(apply_plainly)(g, y, &p, stream);
     return;
   }
+  if (FN_T_IS_FLOAT && FN_STREAMS && stream && FN_KERNEL(apply_off_lines)(g, y, &p))
+    return;
 #define CASE(centered, mode)                                                           \
   if (g->segs == 1 && g->len <= FN_HALF)                                               \
     FN_KERNEL(apply_to_tiny_runs)                                                      \
@@ -440,5 +330,3 @@ static void FN_KERNEL(apply_runs)(const fn_runs *g, void *y, ptrdiff_t y_row_str
 #undef lines
 #undef FN_ASK
 #undef run_parameters
-#undef parameters
-#undef span

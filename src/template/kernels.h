@@ -7,6 +7,7 @@
  *   FN_HALVES  1 where runs may be of 16-bit elements, else 0
  *   FN_IN_STEP 1 where two chains of sums at a time are quicker than one after the
  *              other, else 0 (in eight registers each they hardly fit)
+ *   FN_STREAMS  1 where a line that is streamed need not be read before
  * The words of simd/ must be in scope. V(word) is that word of the dtype; a wide is a
  * vec of 16 doubles whatever the dtype, for the few numbers there are per row. */
 

@@ -42,13 +42,13 @@ FN_WORD void FN_KERNEL(sum_slots)(T (*slots)[FN_HALF], size_t n, T *out) {
 }
 
 /* Once for all who have blocks waiting: it is as long as what they do to fill them. */
-static void FN_KERNEL(drain)(pending *p, fn_terms kind, double *sum, double *sq) {
+static void FN_KERNEL(drain)(pending *p, bool deviations, double *sum, double *sq) {
   _Alignas(64) T s[16], q[16];
-  if (kind == FN_DEVIATIONS)
+  if (deviations)
     FN_KERNEL(sum_slots)(p->sum, p->n, s);
   FN_KERNEL(sum_slots)(p->sq, p->n, q);
   for (size_t i = 0; i < p->n; i++) {
-    if (kind == FN_DEVIATIONS)
+    if (deviations)
       sum[p->row[i]] += (double)s[i];
     sq[p->row[i]] += (double)q[i];
   }
@@ -109,7 +109,7 @@ FN_WORD void FN_KERNEL(flush)(pending *p, const block *b, size_t r, fn_terms kin
   FN_KERNEL(store_block)(p->sum[p->n], p->sq[p->n], b, kind);
   p->row[p->n] = r;
   if (++p->n == 16)
-    FN_KERNEL(drain)(p, kind, sum, sq);
+    FN_KERNEL(drain)(p, kind == FN_DEVIATIONS, sum, sq);
 }
 
 /* Whole blocks, whose sums never leave the registers: both chains in step, as an
@@ -200,7 +200,7 @@ FN_WORD void FN_KERNEL(moments_of_long_runs)(const fn_runs *g, const T *shift,
     (g, V(splat)(kind == FN_DEVIATIONS ? shift[r] : (T)0), r, &p, sum, sq, kind, dtype);
   }
   if (p.n > 0)
-    FN_KERNEL(drain)(&p, kind, sum, sq);
+    FN_KERNEL(drain)(&p, kind == FN_DEVIATIONS, sum, sq);
 }
 
 /* The 16 (or fewer) sums of slots, as doubles. */

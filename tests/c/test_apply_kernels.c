@@ -1,0 +1,119 @@
+/* test_apply_kernels.c - the application along runs, on every ISA: wherever runs and
+ * their lines begin, streamed or not.
+ * SPDX-License-Identifier: MIT
+ *
+ * Against the formula of its header, to the bit. All arrays end where a page that
+ * nobody may touch begins, and what lies between runs of y stays. */
+#include "elements.h"
+#include "guard.h"
+
+enum { ROOM = 1 << 18, MOST_ROWS = 7 };
+
+static fastnorm_dtype dtype; /* of the test that runs */
+static unsigned char *rooms[4];
+
+typedef struct layout {
+  size_t rows, len, apart; /* elements between one run and the next */
+  size_t end;              /* elements of y behind the last run: where it begins */
+  bool stream;
+  int which; /* what there is: 1 hi and offset, 2 weight, 4 bias */
+} layout;
+
+/* n numbers, and `end` more, up to the protected page. */
+static void *guarded(int room, size_t n, size_t end, rng *r) {
+  unsigned char *p = rooms[room] + ROOM - (n + end) * element_size(dtype);
+  for (size_t i = 0; i < n + end; i++)
+    put(p, dtype, (ptrdiff_t)i, rng_normal(r));
+  return p;
+}
+
+static double rounded(double x) {
+  return dtype == FASTNORM_FLOAT32 ? (double)(float)x : x;
+}
+
+static double fused(double a, double b, double c) {
+  return dtype == FASTNORM_FLOAT32 ? (double)fmaf((float)a, (float)b, (float)c)
+                                   : fma(a, b, c);
+}
+
+static double wanted(const layout *l, double x, const double *hi_scale_offset,
+                     double weight, double bias) {
+  const double *p = hi_scale_offset;
+  double t = l->which & 1 ? fused(rounded(x - p[0]), p[1], p[2]) : rounded(x * p[1]);
+  if ((l->which & 6) == 6)
+    return fused(t, weight, bias);
+  if (l->which & 2)
+    t = rounded(t * weight);
+  return l->which & 4 ? rounded(t + bias) : t;
+}
+
+static void check_layout(const layout *l) {
+  const size_t row = l->len + l->apart, all = (l->rows - 1) * row + l->len;
+  rng r = {l->rows * 7919 + l->len * 31 + l->end + (size_t)l->which};
+  const void *x = guarded(0, all, 0, &r);
+  const void *weight = guarded(1, l->len, 0, &r), *bias = guarded(2, l->len, 0, &r);
+  void *y = guarded(3, all, l->end, &r);
+  double parameters[3][FN_PAD];
+  for (int k = 0; k < 3; k++)
+    for (size_t i = 0; i < FN_PAD; i++)
+      put(parameters[k], dtype, (ptrdiff_t)i, rng_normal(&r));
+  for (size_t i = 0; i < all + l->end; i++)
+    put(y, dtype, (ptrdiff_t)i, -7.0);
+  const bool centered = l->which & 1;
+  const fn_runs g = {
+      .x = x, .rows = l->rows, .row_stride = (ptrdiff_t)row, .segs = 1, .len = l->len};
+  kernels_of(dtype)->apply_runs(
+      &g, y, (ptrdiff_t)row, 0, centered ? parameters[0] : NULL, parameters[1],
+      centered ? parameters[2] : NULL, l->which & 2 ? weight : NULL,
+      l->which & 4 ? bias : NULL, l->stream);
+  for (size_t i = 0; i < all + l->end; i++) {
+    const size_t run = i < all ? i / row : 0, k = i < all ? i % row : l->len;
+    const ptrdiff_t at = (ptrdiff_t)run;
+    const double p[3] = {get(parameters[0], dtype, at), get(parameters[1], dtype, at),
+                         get(parameters[2], dtype, at)};
+    const double got = get(y, dtype, (ptrdiff_t)i);
+    const double want = k >= l->len ? -7.0
+                                    : wanted(l, get(x, dtype, (ptrdiff_t)i), p,
+                                             get(weight, dtype, (ptrdiff_t)k),
+                                             get(bias, dtype, (ptrdiff_t)k));
+    CHECK(memcmp(&got, &want, sizeof got) == 0,
+          "[%zu, %zu], %zu apart, %zu before a page, %s, %d, of %s on %s: %zu of run "
+          "%zu is %a, not %a",
+          l->rows, l->len, l->apart, l->end, l->stream ? "streamed" : "stored",
+          l->which, dtype_name(dtype), fastnorm_isa(), k, run, got, want);
+  }
+}
+
+/* Lengths around every vec of both types, and where rows are too long to be as one. */
+static void layouts_here(void) {
+  static const size_t lengths[] = {1,  7,  16, 17,  31,  32,  33,  48,  49,  63,
+                                   64, 65, 96, 100, 127, 128, 130, 196, 520, 2048};
+  static const int parts[] = {0, 1, 2, 3, 7};
+  const size_t step = AT_LEVEL(1, 3, 7);
+  for (int type = 0; type < 2; type++) {
+    dtype = working_type(type);
+    for (size_t i = 0; i < LENGTH(lengths); i++)
+      for (size_t end = 0; end < 17; end += step)
+        for (int k = 0; k < (int)LENGTH(parts) * 4; k++) {
+          const layout l = {.rows = 1 + (i + end + (size_t)k) % MOST_ROWS,
+                            .len = lengths[i],
+                            .apart = k & 2 ? 3 : 0,
+                            .end = end,
+                            .stream = k & 1,
+                            .which = parts[k / 4]};
+          check_layout(&l);
+        }
+  }
+}
+
+static void layouts(void) {
+  for (int i = 0; i < 4; i++)
+    rooms[i] = new_room(ROOM);
+  snprintf(running_now, sizeof running_now, "the application along runs");
+  each_isa(layouts_here);
+}
+
+int main(int argc, char **argv) {
+  static const test_case tests[] = {{"layouts", layouts}};
+  return RUN_TESTS(argc, argv, tests);
+}
