@@ -305,7 +305,6 @@ FN_WORD void FN_KERNEL(add_samples)(const fn_runs *g, size_t r, size_t rows,
   for (size_t k = 0; k < rows; k++) {
     const void *x = FN_KERNEL(element)(dtype, g->x, (ptrdiff_t)(r + k) * g->row_stride);
     vec s = V(splat)((T)0);
-    FN_UNROLL
     for (size_t i = 0; i < count; i++)
       s = V(add)(s, FN_KERNEL(fetch)(dtype, FN_KERNEL(element)(dtype, x, p->at[i]), 0,
                                      whole ? FN_VEC : p->n[i]));
