@@ -84,7 +84,7 @@ fastnorm_status fastnorm_set_num_threads(int num_threads) {
   return FASTNORM_OK;
 }
 
-/* ---- With a host's pool ---------------------------------------------- */
+/* ---- With a host's pool -------------------------------------------------------- */
 
 typedef struct host_job {
   fastnorm_task task;

@@ -142,8 +142,8 @@ FN_WORD void FN_KERNEL(apply_adjacent)(const span *at, size_t rows, size_t len,
 FN_WORD void FN_KERNEL(apply_to_adjacent)(const fn_runs *g, T *y,
                                           const run_parameters *p, const fn_addend *add,
                                           bool stream, bool more) {
-  span s = {(const T *)g->x, more ? (const T *)add->post_add : NULL,
-            (const T *)g->ahead, y, FN_KERNEL(least_of)(add)};
+  span s = {(const T *)g->x, more ? (const T *)add->post_add : NULL, NULL, y,
+            FN_KERNEL(least_of)(add)};
   for (size_t seg = 0; seg < g->segs; seg++) {
     /* peel() aligns long spans alone */
     if (stream && g->rows * g->len >= 4 * FN_VEC)

@@ -60,10 +60,6 @@ static inline ptrdiff_t residual_offset(const job *j, ptrdiff_t stride, place p)
   return (ptrdiff_t)p.i0 * (stride != 0 ? stride : (ptrdiff_t)j->n1) + (ptrdiff_t)p.i1;
 }
 
-static inline double rounded(fastnorm_dtype working, double v) {
-  return working == FASTNORM_FLOAT32 ? (double)(float)v : v;
-}
-
 /* The number that element i of a slot stands for, and stands for at first. A sum or
  * product of two floats, computed in double and rounded, is that of float. */
 static inline double number(const whole_call *c, slot s, ptrdiff_t i) {

@@ -137,6 +137,10 @@ static inline void set_element(fastnorm_dtype dtype, void *p, size_t i, double v
   }
 }
 
+static inline double rounded(fastnorm_dtype working, double v) {
+  return working == FASTNORM_FLOAT32 ? (double)(float)v : v;
+}
+
 /* The kernels of the instruction set in use. */
 static inline const fn_kernels *kernels_of(fastnorm_dtype working) {
   return fn_dispatch(working);

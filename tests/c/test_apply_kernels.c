@@ -27,10 +27,6 @@ static void *guarded(int room, size_t n, size_t end, rng *r) {
   return p;
 }
 
-static double rounded(double x) {
-  return dtype == FASTNORM_FLOAT32 ? (double)(float)x : x;
-}
-
 static double fused(double a, double b, double c) {
   return dtype == FASTNORM_FLOAT32 ? (double)fmaf((float)a, (float)b, (float)c)
                                    : fma(a, b, c);
@@ -39,12 +35,13 @@ static double fused(double a, double b, double c) {
 static double wanted(const layout *l, double x, const double *hi_scale_offset,
                      double weight, double bias) {
   const double *p = hi_scale_offset;
-  double t = l->which & 1 ? fused(rounded(x - p[0]), p[1], p[2]) : rounded(x * p[1]);
+  double t = l->which & 1 ? fused(rounded(dtype, x - p[0]), p[1], p[2])
+                          : rounded(dtype, x * p[1]);
   if ((l->which & 6) == 6)
     return fused(t, weight, bias);
   if (l->which & 2)
-    t = rounded(t * weight);
-  return l->which & 4 ? rounded(t + bias) : t;
+    t = rounded(dtype, t * weight);
+  return l->which & 4 ? rounded(dtype, t + bias) : t;
 }
 
 static void check_layout(const layout *l) {
@@ -88,7 +85,7 @@ static void check_layout(const layout *l) {
 static void layouts_here(void) {
   static const size_t lengths[] = {1,  7,  16, 17,  31,  32,  33,  48,  49,  63,
                                    64, 65, 96, 100, 127, 128, 130, 196, 520, 2048};
-  static const int parts[] = {0, 1, 2, 3, 7};
+  static const int parts[] = {0, 1, 2, 3, 5, 7};
   const size_t step = AT_LEVEL(1, 3, 7);
   for (int type = 0; type < 2; type++) {
     dtype = working_type(type);

@@ -72,10 +72,6 @@ static fn_channel_lanes lanes_of(const numbers *s, const fn_channel_limits *limi
                             .grad_bias = to->grad_bias};
 }
 
-static double rounded(double x) {
-  return dtype == FASTNORM_FLOAT32 ? (double)(float)x : x;
-}
-
 static void same(const char *what, size_t n, size_t i, double got, double wanted) {
   CHECK(memcmp(&got, &wanted, sizeof got) == 0,
         "%s of %zu channels of %s on %s: %zu is %a, not %a", what, n, dtype_name(dtype),
@@ -92,15 +88,17 @@ static void check_channel(const numbers *s, const results *to, bool exact, size_
   same("g", n, i, to->g[i], more * COUNT + w * s->d[i]);
   same("gt", n, i, to->gt[i], more * t + w * s->dt[i]);
   same("t", n, i, to->t[i], t);
-  const double rest = more - s->mean[i], near = rounded(shift - rest / w);
+  const double rest = more - s->mean[i], near = rounded(dtype, shift - rest / w);
   same("weight", n, i, to->grad_weight[i],
        ratio * ((s->dt[i] - m * s->d[i]) + shift * (t - COUNT * m)));
   same("bias", n, i, to->grad_bias[i], COUNT * shift + s->d[i]);
   same("shift", n, i, get(to->new_shift, dtype, at), near);
-  same("offset", n, i, get(to->offset, dtype, at), rounded(-m));
-  same("a", n, i, get(to->a, dtype, at), rounded(w * rstd));
-  same("b", n, i, get(to->b, dtype, at), rounded(-rstd * ratio * ratio * s->slope[i]));
-  same("c", n, i, get(to->c, dtype, at), rounded(rstd * (rest + w * (near - shift))));
+  same("offset", n, i, get(to->offset, dtype, at), rounded(dtype, -m));
+  same("a", n, i, get(to->a, dtype, at), rounded(dtype, w * rstd));
+  same("b", n, i, get(to->b, dtype, at),
+       rounded(dtype, -rstd * ratio * ratio * s->slope[i]));
+  same("c", n, i, get(to->c, dtype, at),
+       rounded(dtype, rstd * (rest + w * (near - shift))));
 }
 
 static void formulas_here(void) {
