@@ -54,6 +54,7 @@ typedef struct fn_runs {
    * without more than scale and zero point. Then it needs a weight and bias as for
    * 16-bit elements, and runs of a segment each. */
   const struct fn_scatter *bytes;
+  const float *inverse_scales; /* NULL, or for each run in place of that of bytes */
 } fn_runs;
 
 /* A table: `rows` rows of `cols` contiguous elements each. For statistics, `fold` rows
@@ -189,6 +190,12 @@ typedef void fn_scatter_kernel(const fn_scatter *s, const void *v, size_t n, voi
 
 /* largest: the largest magnitude of v[i], i < n; NaN if there is one. */
 typedef double fn_largest_kernel(const void *v, size_t n);
+
+/* largest_runs: that of what apply_runs would make of run r of one segment, for each
+ * run. There is a weight; hi may be NULL, without offset, and bias. Of float alone. */
+typedef void fn_largest_runs_kernel(const fn_runs *g, const void *hi, const void *scale,
+                                    const void *offset, const void *weight,
+                                    const void *bias, double *largest);
 
 /* extremes_runs: low[r] and high[r] become the smallest and the largest of themselves
  * and the elements of run r. NaN takes no part. extremes_columns: the same of the
@@ -368,9 +375,13 @@ typedef bool fn_channel_factors_kernel(size_t n, const fn_channel_lanes *c);
   X(channel_factors)                                                                   \
   X(image)
 
+/* Those that the table of double does not have: NULL there. */
+#define FN_FLOAT_KERNEL_LIST(X) X(largest_runs)
+
 typedef struct fn_kernels {
 #define X(name) fn_##name##_kernel *name;
   FN_KERNEL_LIST(X)
+  FN_FLOAT_KERNEL_LIST(X)
 #undef X
   bool halves; /* whether runs may be of 16-bit elements: fn_runs.dtype */
 } fn_kernels;

@@ -10,7 +10,6 @@
 #include "runs.h"
 
 #define STAGED_BYTES 16384
-#define SUMMED_ROWS  8
 
 typedef union part_room {
   float f32[STAGED_BYTES / 4];
@@ -104,6 +103,11 @@ static float row_scale(double largest) {
   return largest / 127.0 < least ? (float)least : (float)(largest / 127.0);
 }
 
+/* NaN stays: nothing is larger. */
+static double larger(double so_far, double size) {
+  return size <= so_far || so_far != so_far ? so_far : size;
+}
+
 static void quantise(const fn_rows_work *w, const void *v, size_t n, float scale,
                      const fn_output *out) {
   fn_scatter s = {.dtype = w->f.y,
@@ -123,28 +127,62 @@ static void finish_in_stage(const fn_rows_work *w, void *v, size_t n,
   w->kernels->scatter(&s, v, n, v, false);
 }
 
-/* Rows none of which is slow, from x of 16-bit elements to y of the same type, or from
- * x of the working type to bytes. */
-static void apply_narrow(staged_rows *p, size_t first, const fn_runs *g) {
+/* Columns from `from` on of g, as far as one part goes, whose weight and bias are then
+ * at hand. */
+static fn_runs part_at(staged_rows *p, const fn_runs *g, size_t from) {
+  const fn_rows_work *w = p->w;
+  const size_t part = part_of(w), end = w->cols - from < part ? w->cols : from + part;
+  fn_runs some = *g;
+  some.x = (const char *)g->x + (ptrdiff_t)(from * w->f.source.element);
+  some.len = end - from;
+  read_part(p, from, end);
+  return some;
+}
+
+/* The scales of rows none of which is slow, by all that follows but to write it: less
+ * work than to keep the results, to look for the largest and to read them again. */
+static void scale_rows(staged_rows *p, size_t first, const fn_runs *g,
+                       float *inverse_scales) {
   const fn_rows_work *w = p->w;
   const fn_rows_stats *found = &p->found;
-  const size_t part = part_of(w), cols = w->cols;
-  for (size_t from = 0; from < cols; from += part) {
-    const size_t end = cols - from < part ? cols : from + part;
+  double largest[FN_GROUP], size[FN_GROUP];
+  for (size_t from = 0; from < w->cols; from += part_of(w)) {
+    const fn_runs some = part_at(p, g, from);
+    w->kernels->largest_runs(&some, w->norm == FN_CENTERED ? &found->s.hi : NULL,
+                             &found->scale, &found->offset, p->weight, p->bias, size);
+    for (size_t r = 0; r < g->rows; r++)
+      largest[r] = from == 0 ? size[r] : larger(largest[r], size[r]);
+  }
+  for (size_t r = 0; r < g->rows; r++) {
+    w->y_scale[first + r] = row_scale(largest[r]);
+    inverse_scales[r] = 1.0f / w->y_scale[first + r];
+  }
+}
+
+/* Rows of 16-bit elements to y of the same type, or of the working type to bytes;
+ * false, and nothing written, if one of them is slow. */
+static bool narrow_rows(staged_rows *p, size_t first, const fn_runs *g) {
+  const fn_rows_work *w = p->w;
+  const fn_rows_stats *found = &p->found;
+  float inverse_scales[FN_GROUP];
+  fn_rows_find(w, first, g, &p->found);
+  if (found->s.any_slow)
+    return false;
+  if (w->y_scale)
+    scale_rows(p, first, g, inverse_scales);
+  for (size_t from = 0; from < w->cols; from += part_of(w)) {
     const fn_output y = output_of(w, first, from);
-    const ptrdiff_t bytes = (ptrdiff_t)(from * w->f.source.element);
-    fn_runs some = *g;
-    some.x = (const char *)g->x + bytes;
-    some.len = end - from;
+    fn_runs some = part_at(p, g, from);
     some.bytes = p->bytes ? &w->f.sink.scatter : NULL;
-    if (first + 3 * g->rows <= w->rows)
-      some.ahead = (const char *)some.x + 2 * (ptrdiff_t)g->rows * w->x_stride *
-                                              (ptrdiff_t)w->f.source.element;
-    read_part(p, from, end);
+    some.inverse_scales = w->y_scale ? inverse_scales : NULL;
+    if (first + 2 * g->rows <= w->rows)
+      some.ahead = (const char *)some.x +
+                   (ptrdiff_t)g->rows * w->x_stride * (ptrdiff_t)w->f.source.element;
     w->kernels->apply_runs(&some, y.y, y.row_stride, 0,
                            w->norm == FN_CENTERED ? &found->s.hi : NULL, &found->scale,
                            &found->offset, p->weight, p->bias, w->stream);
   }
+  return true;
 }
 
 /* Which 16-bit elements the kernels read themselves. Not those that magnitudes are
@@ -160,11 +198,11 @@ static bool are_halves(const fn_rows_work *w) {
          !w->post_add && w->mode != FASTNORM_RMS_CAST_BEFORE_WEIGHT;
 }
 
-/* Bytes of a given scale, of x that no stage is needed for. */
+/* Bytes, of x that no stage is needed for. */
 static bool are_bytes(const fn_rows_work *w) {
   const fn_scatter *s = &w->f.sink.scatter;
-  return w->dtype == FASTNORM_FLOAT32 && fn_dtype_size(w->f.y) == 1 && !w->y_scale &&
-         !w->f.gathers && s->activation == FASTNORM_IDENTITY && !w->post_add &&
+  return w->dtype == FASTNORM_FLOAT32 && fn_dtype_size(w->f.y) == 1 && !w->f.gathers &&
+         s->activation == FASTNORM_IDENTITY && !w->post_add &&
          w->mode != FASTNORM_RMS_CAST_BEFORE_WEIGHT;
 }
 
@@ -173,17 +211,9 @@ static void whole_rows(staged_rows *p, size_t first, const fn_runs *source) {
   const fn_rows_work *w = p->w;
   const size_t part = part_of(w), cols = w->cols;
   fn_runs g = *source;
-  if (p->halves || p->bytes) {
-    fn_rows_find(w, first, &g, &p->found);
-    if (!p->found.s.any_slow) {
-      apply_narrow(p, first, &g);
-      return;
-    }
-  }
   if (g.source)
     g = fn_gather_runs(w->dtype, source, true, &p->stage);
-  if (!p->bytes)
-    fn_rows_find(w, first, &g, &p->found);
+  fn_rows_find(w, first, &g, &p->found);
   const fn_output stage = fn_stage_output(&p->stage, &g);
   fn_output y = output_of(w, first, 0);
   if (first + 2 * g.rows <= w->rows) { /* gathering would wait for memory */
@@ -252,53 +282,78 @@ static void row_by_parts(staged_rows *p, size_t row, const fn_runs *g,
       continue;
     }
     finish_in_stage(w, &p->stage, some.len, &y);
-    const double size = w->kernels->largest(&p->stage, some.len);
-    if (largest && !(size <= *largest)) /* NaN stays: nothing is larger */
-      *largest = *largest != *largest ? *largest : size;
+    if (largest)
+      *largest = larger(*largest, w->kernels->largest(&p->stage, some.len));
     if (!largest)
       quantise(w, &p->stage, some.len, w->y_scale[row], &y);
   }
 }
 
-/* Where the sum is where the norm reads it the stage is not needed, and its size no
- * limit: [2048, 4096], 16 bytes off a line, two rows at a time 4.5 ms, eight 4.1 (AMD
- * EPYC Zen 5, avx512). */
-static size_t rows_at_once(const fn_rows_work *w, size_t fit) {
+/* Where rows do not pass through the stage its size is no limit, and more of them are
+ * quicker. [2048, 4096], two rows at a time and eight: to 16 bits 1150 and 960 us, to
+ * bytes, 16 bytes off a line, 1740 and 1450; a sum that is where the norm reads it 4.5
+ * and 4.1 ms (AMD EPYC Zen 5, avx512). */
+#define LEAST_ROWS 8
+
+/* How many rows are taken at once: 0 if not even one fits the stage that it needs. */
+static size_t rows_at_once(const fn_rows_work *w) {
+  const size_t fit = 2 * part_of(w) / w->cols;
   const bool in_place = fn_source_is_stage(w->dtype, &w->f.source) && !w->f.scatters;
-  const size_t least = in_place && fit > 0 ? SUMMED_ROWS : 1;
+  const size_t least = in_place && fit > 0 ? LEAST_ROWS : 0;
   return fit < least ? least : fit > FN_GROUP ? FN_GROUP : fit;
 }
 
+/* One row that does not fit the stage. */
+static void long_row(staged_rows *p, size_t row, const fn_runs *g) {
+  const fn_rows_work *w = p->w;
+  fn_rows_find(w, row, g, &p->found);
+  if (w->y_scale) {
+    double largest = 0.0;
+    row_by_parts(p, row, g, &largest);
+    w->y_scale[row] = row_scale(largest);
+  }
+  row_by_parts(p, row, g, NULL);
+}
+
+/* Rows from `first` on: at once if they are narrow; else as many at a time as fit the
+ * stage, or one if that is 0. */
+static void do_rows(staged_rows *p, size_t first, size_t rows, size_t fit) {
+  const fn_rows_work *w = p->w;
+  const size_t some = fit > 0 ? fit : 1;
+  const ptrdiff_t at = (ptrdiff_t)first * w->x_stride;
+  const fn_runs g = {.x = (const char *)w->x + at * (ptrdiff_t)w->f.source.element,
+                     .rows = rows,
+                     .row_stride = w->x_stride,
+                     .segs = 1,
+                     .len = w->cols,
+                     .dtype = halves_of(w),
+                     .source = w->f.gathers ? &w->f.source : NULL,
+                     .row = first,
+                     .far = w->far};
+  if ((p->halves || p->bytes) && narrow_rows(p, first, &g)) {
+    fn_rows_write_stats(w, first, rows, &p->found);
+    return;
+  }
+  for (size_t r = 0; r < rows; r += some) {
+    fn_runs few = fn_run_alone(&g, w->dtype, r);
+    few.rows = rows - r < some ? rows - r : some;
+    if (fit > 0)
+      whole_rows(p, first + r, &few);
+    else
+      long_row(p, first + r, &few);
+    fn_rows_write_stats(w, first + r, few.rows, &p->found);
+  }
+}
+
 void fn_rows_staged(const fn_rows_work *w, size_t first, size_t end) {
-  const size_t fit = 2 * part_of(w) / w->cols;
-  const size_t most = rows_at_once(w, fit);
   staged_rows p; /* some 70 KiB: not to be cleared */
   p.w = w;
   p.from = p.to = 0;
   p.halves = are_halves(w);
   p.bytes = are_bytes(w);
-  for (size_t r = first; r < end; r += most) {
-    const fn_runs g = {.x = (const char *)w->x +
-                            (ptrdiff_t)r * w->x_stride * (ptrdiff_t)w->f.source.element,
-                       .rows = end - r < most ? end - r : most,
-                       .row_stride = w->x_stride,
-                       .segs = 1,
-                       .len = w->cols,
-                       .dtype = halves_of(w),
-                       .source = w->f.gathers ? &w->f.source : NULL,
-                       .row = r,
-                       .far = w->far};
-    if (fit > 0) {
-      whole_rows(&p, r, &g);
-    } else {
-      fn_rows_find(w, r, &g, &p.found);
-      if (w->y_scale) {
-        double largest = 0.0;
-        row_by_parts(&p, r, &g, &largest);
-        w->y_scale[r] = row_scale(largest);
-      }
-      row_by_parts(&p, r, &g, NULL);
-    }
-    fn_rows_write_stats(w, r, g.rows, &p.found);
-  }
+  const size_t fit = rows_at_once(w);
+  const bool narrow = p.halves || p.bytes;
+  const size_t most = narrow && fit < LEAST_ROWS ? LEAST_ROWS : fit > 0 ? fit : 1;
+  for (size_t r = first; r < end; r += most)
+    do_rows(&p, r, end - r < most ? end - r : most, fit);
 }

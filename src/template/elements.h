@@ -8,24 +8,31 @@
 
 /* ---- In -------------------------------------------------------------------------- */
 
+typedef enum FN_KERNEL(sum_kind) {
+  FN_KERNEL(no_sum),
+  FN_KERNEL(plain_sum), /* of x and a residual, both of dtype */
+  FN_KERNEL(any_sum)
+} FN_KERNEL(sum_kind);
+
 FN_WORD void FN_KERNEL(gather_vec)(const fn_gather *g, const void *x, size_t i,
-                                   size_t n, T *out, fastnorm_dtype dtype, bool sum) {
+                                   size_t n, T *out, fastnorm_dtype dtype,
+                                   FN_KERNEL(sum_kind) sum) {
+  const bool plain = sum == FN_KERNEL(plain_sum), any = sum == FN_KERNEL(any_sum);
+  const fastnorm_dtype residual_dtype = plain ? dtype : g->residual_dtype;
   vec v = FN_KERNEL(fetch)(dtype, x, i, n);
   if (dtype == FASTNORM_INT8 || dtype == FASTNORM_UINT8)
     v = V(mul)(V(sub)(v, V(splat)((T)g->zero_point)), V(splat)((T)g->scale));
-  if (sum) {
-    if (g->residual)
-      v = V(add)(v, FN_KERNEL(fetch)(g->residual_dtype, g->residual, i, n));
-    if (g->residual_bias)
-      v = V(add)(v, FN_KERNEL(fetch)(g->bias_dtype, g->residual_bias, i, n));
-    if (g->residual_out)
-      FN_KERNEL(put)(g->residual_dtype, g->residual_out, i, n, v, NULL, false);
-  }
+  if (plain || (any && g->residual))
+    v = V(add)(v, FN_KERNEL(fetch)(residual_dtype, g->residual, i, n));
+  if (any && g->residual_bias)
+    v = V(add)(v, FN_KERNEL(fetch)(g->bias_dtype, g->residual_bias, i, n));
+  if ((plain || any) && g->residual_out)
+    FN_KERNEL(put)(residual_dtype, g->residual_out, i, n, v, NULL, false);
   FN_KERNEL(put)(FASTNORM_DEFAULT, out, i, n, v, NULL, false);
 }
 
 FN_WORD void FN_KERNEL(gather_all)(const fn_gather *g, const void *x, size_t n, T *out,
-                                   fastnorm_dtype dtype, bool sum) {
+                                   fastnorm_dtype dtype, FN_KERNEL(sum_kind) sum) {
   const fn_gather copy = *g; /* out may not change it */
   size_t i = 0;
   for (; i + FN_VEC <= n; i += FN_VEC) {
@@ -85,24 +92,33 @@ static void FN_KERNEL(gather)(const fn_gather *g, const void *x, size_t n, void 
     FN_KERNEL(add_arrays)((const T *)x, (const T *)g->residual, n, (T *)out);
     return;
   }
-#define CASE(dtype)                                                                    \
-  if (sum)                                                                             \
-    FN_KERNEL(gather_all)(g, x, n, (T *)out, dtype, true);                             \
-  else                                                                                 \
-    FN_KERNEL(gather_all)(g, x, n, (T *)out, dtype, false)
+#define CASE(dtype, sum) FN_KERNEL(gather_all)(g, x, n, (T *)out, dtype, FN_KERNEL(sum))
+#if FN_T_IS_FLOAT
+  const bool plain = g->residual && !g->residual_bias && g->residual_dtype == g->dtype;
+  if (sum && !plain && FN_KERNEL(element_bytes)(g->dtype) != sizeof(T)) {
+    CASE(g->dtype, any_sum); /* rare: one loop, that asks, for all types */
+    return;
+  }
+#endif
   switch (g->dtype) {
 #if FN_T_IS_FLOAT
   case FASTNORM_FLOAT16:
-    CASE(FASTNORM_FLOAT16);
+    if (plain)
+      CASE(FASTNORM_FLOAT16, plain_sum);
+    else
+      CASE(FASTNORM_FLOAT16, no_sum);
     break;
   case FASTNORM_BFLOAT16:
-    CASE(FASTNORM_BFLOAT16);
+    if (plain)
+      CASE(FASTNORM_BFLOAT16, plain_sum);
+    else
+      CASE(FASTNORM_BFLOAT16, no_sum);
     break;
   case FASTNORM_INT8:
-    CASE(FASTNORM_INT8);
+    CASE(FASTNORM_INT8, no_sum);
     break;
   case FASTNORM_UINT8:
-    CASE(FASTNORM_UINT8);
+    CASE(FASTNORM_UINT8, no_sum);
     break;
 #else
   case FASTNORM_FLOAT32:
@@ -114,7 +130,10 @@ static void FN_KERNEL(gather)(const fn_gather *g, const void *x, size_t n, void 
     break;
 #endif
   default:
-    CASE(FASTNORM_DEFAULT);
+    if (sum)
+      CASE(FASTNORM_DEFAULT, any_sum);
+    else
+      CASE(FASTNORM_DEFAULT, no_sum);
     break;
   }
 #undef CASE
@@ -266,28 +285,6 @@ static void FN_KERNEL(scatter)(const fn_scatter *s, const void *v, size_t n, voi
   }
   if (stream)
     stream_end();
-}
-
-static double FN_KERNEL(largest)(const void *v, size_t n) {
-  const T *p = (const T *)v;
-  vec most[2] = {V(splat)((T)0), V(splat)((T)0)};
-  size_t i = 0;
-  for (; i + 2 * FN_VEC <= n; i += 2 * FN_VEC) {
-    most[0] = V(max_magnitude)(most[0], V(load)(p + i));
-    most[1] = V(max_magnitude)(most[1], V(load)(p + i + FN_VEC));
-  }
-  for (; i < n; i += FN_VEC)
-    most[0] =
-        V(max_magnitude)(most[0], FN_KERNEL(fetch)(FASTNORM_DEFAULT, p, i,
-                                                   n - i < FN_VEC ? n - i : FN_VEC));
-  T lanes[FN_VEC];
-  V(store)(lanes, V(max_magnitude)(most[0], most[1]));
-  for (size_t half = FN_VEC / 2; half > 0; half /= 2)
-    for (i = 0; i < half; i++) {
-      const T a = lanes[i], b = lanes[i + half];
-      lanes[i] = a >= b || a != a ? a : b;
-    }
-  return (double)lanes[0];
 }
 #undef FN_SCATTER_BLOCK
 #undef quantizer

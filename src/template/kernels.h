@@ -16,10 +16,12 @@
 #define FN_T    f32
 #define T       float
 #define FN_HALF 16
+#define FN_BITS uint32_t
 #else
 #define FN_T    f64
 #define T       double
 #define FN_HALF 8
+#define FN_BITS uint64_t
 #endif
 #define FN_VEC               (2 * FN_HALF)
 #define FN_WORD_OF_(t, word) t##_##word
@@ -62,14 +64,18 @@ typedef V(vec) FN_KERNEL(vec_type);
 static const fn_kernels FN_KERNEL(table) = {
 #define X(name) .name = FN_KERNEL(name),
     FN_KERNEL_LIST(X)
+#if FN_T_IS_FLOAT
+        FN_FLOAT_KERNEL_LIST(X)
+#endif
 #undef X
-        .halves = FN_T_IS_FLOAT && FN_HALVES,
+            .halves = FN_T_IS_FLOAT && FN_HALVES,
 };
 
 #undef vec
 #undef FN_T
 #undef T
 #undef FN_HALF
+#undef FN_BITS
 #undef FN_VEC
 #undef V
 #undef FN_WORD_OF

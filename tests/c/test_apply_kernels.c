@@ -1,5 +1,5 @@
 /* test_apply_kernels.c - the application along runs, on every ISA: wherever runs and
- * their lines begin, streamed or not.
+ * their lines begin, streamed or not; and how large it gets.
  * SPDX-License-Identifier: MIT
  *
  * Against the formula of its header, to the bit. All arrays end where a page that
@@ -44,10 +44,41 @@ static double wanted(const layout *l, double x, const double *hi_scale_offset,
   return l->which & 4 ? rounded(dtype, t + bias) : t;
 }
 
+/* Of what apply_runs has made of x in y. */
+static double largest_of(const layout *l, const void *y, size_t run) {
+  double largest = 0.0;
+  for (size_t k = 0; k < l->len; k++)
+    largest =
+        fmax(largest, fabs(get(y, dtype, (ptrdiff_t)(run * (l->len + l->apart) + k))));
+  return largest;
+}
+
+/* With a NaN in one run, somewhere, the second time. */
+static void check_largest(const layout *l, const fn_runs *g, void *x, const void *y,
+                          const double (*parameters)[FN_PAD], const void *weight,
+                          const void *bias) {
+  const bool centered = l->which & 1;
+  const size_t bad = l->len % l->rows, at = (l->len * 37 + l->end) % l->len;
+  for (int time = 0; time < 2; time++) {
+    double got[FN_PAD];
+    if (time == 1)
+      put(x, dtype, (ptrdiff_t)(bad * (l->len + l->apart) + at), NAN);
+    kernels_of(dtype)->largest_runs(g, centered ? parameters[0] : NULL, parameters[1],
+                                    centered ? parameters[2] : NULL, weight,
+                                    l->which & 4 ? bias : NULL, got);
+    for (size_t run = 0; run < l->rows; run++) {
+      const double want = time == 1 && run == bad ? NAN : largest_of(l, y, run);
+      CHECK(got[run] == want || (isnan(got[run]) && isnan(want)),
+            "largest of [%zu, %zu], %d, on %s: of run %zu is %a, not %a", l->rows,
+            l->len, l->which, fastnorm_isa(), run, got[run], want);
+    }
+  }
+}
+
 static void check_layout(const layout *l) {
   const size_t row = l->len + l->apart, all = (l->rows - 1) * row + l->len;
   rng r = {l->rows * 7919 + l->len * 31 + l->end + (size_t)l->which};
-  const void *x = guarded(0, all, 0, &r);
+  void *x = guarded(0, all, 0, &r);
   const void *weight = guarded(1, l->len, 0, &r), *bias = guarded(2, l->len, 0, &r);
   void *y = guarded(3, all, l->end, &r);
   double parameters[3][FN_PAD];
@@ -79,6 +110,8 @@ static void check_layout(const layout *l) {
           l->rows, l->len, l->apart, l->end, l->stream ? "streamed" : "stored",
           l->which, dtype_name(dtype), fastnorm_isa(), k, run, got, want);
   }
+  if (dtype == FASTNORM_FLOAT32 && l->which & 2)
+    check_largest(l, &g, x, y, parameters, weight, bias);
 }
 
 /* Lengths around every vec of both types, and where rows are too long to be as one. */
