@@ -23,7 +23,7 @@
 #define FN_ISA     avx512
 #define FN_HALVES  1
 #define FN_IN_STEP 1
-#define FN_STREAMS 1
+#define FN_STREAMS 2
 #include "simd/avx512.h"
 
 /* These stand on the one above. */

@@ -68,10 +68,14 @@ typedef struct FN_KERNEL(lines) {
  * without, 1050 with; half as far ahead gains half as much. AMD EPYC Zen 5, avx512.) */
 #define FN_ASK 8192
 
-FN_WORD quantizer FN_KERNEL(quantizer_of_run)(const quantizer *q, const lines *l,
-                                              int k) {
+FN_WORD vec FN_KERNEL(inverse_scale_of)(const fn_runs *g, size_t r) {
+  return V(splat)(
+      (T)(g->inverse_scales ? g->inverse_scales[r] : g->bytes->inverse_scale));
+}
+
+FN_WORD quantizer FN_KERNEL(with_scale)(const quantizer *q, vec inverse_scale) {
   quantizer own = *q;
-  own.scale = l->inverse_scale[k];
+  own.scale = inverse_scale;
   return own;
 }
 
@@ -94,7 +98,7 @@ FN_WORD void FN_KERNEL(apply_vec)(const lines *l, const quantizer *q, size_t i,
     if ((stream || to == FASTNORM_UINT8) && l->ahead)
       FN_PREFETCH_VEC(
           FN_KERNEL(element)(dtype, l->ahead, k * l->x_apart + (ptrdiff_t)i));
-    const quantizer own = FN_KERNEL(quantizer_of_run)(q, l, k);
+    const quantizer own = FN_KERNEL(with_scale)(q, l->inverse_scale[k]);
     FN_KERNEL(put)
     (to, y, i, FN_VEC, FN_KERNEL(weigh)(t, w, c, mode), &own, stream);
   }
@@ -113,7 +117,7 @@ FN_WORD void FN_KERNEL(apply_some)(const lines *l, const quantizer *q, size_t i,
     const vec v = FN_KERNEL(fetch_or)(dtype, x, i, n, l->hi[k]);
     const vec t =
         FN_KERNEL(normalized)(v, l->hi[k], l->scale[k], l->offset[k], centered);
-    const quantizer own = FN_KERNEL(quantizer_of_run)(q, l, k);
+    const quantizer own = FN_KERNEL(with_scale)(q, l->inverse_scale[k]);
     FN_KERNEL(put)
     (to, y, i, n, FN_KERNEL(weigh)(t, w, c, mode), &own, false);
   }
@@ -194,9 +198,7 @@ FN_WORD void FN_KERNEL(apply_from_run)(const fn_runs *g, size_t r, void *y,
     l.hi[k] = centered ? V(splat)(p->hi[r + (size_t)k]) : zero;
     l.offset[k] = centered ? V(splat)(p->offset[r + (size_t)k]) : zero;
     if (to == FASTNORM_UINT8)
-      l.inverse_scale[k] =
-          V(splat)((T)(g->inverse_scales ? g->inverse_scales[r + (size_t)k]
-                                         : g->bytes->inverse_scale));
+      l.inverse_scale[k] = FN_KERNEL(inverse_scale_of)(g, r + (size_t)k);
   }
   l.x = FN_KERNEL(element)(dtype, g->x, x_at);
   l.y = (void *)FN_KERNEL(element)(to, y, (ptrdiff_t)r * y_stride);
@@ -294,6 +296,8 @@ FN_WORD void FN_KERNEL(apply_to_tiny_runs)(const fn_runs *g, T *y,
 FN_WORD void FN_KERNEL(apply_narrow)(const fn_runs *g, void *y, const run_parameters *p,
                                      bool stream, fastnorm_dtype dtype,
                                      fastnorm_dtype to) {
+  if (FN_STREAMS > 1 && stream && FN_KERNEL(apply_off_lines)(g, y, p, dtype, to))
+    return;
   if (p->hi)
     FN_KERNEL(apply_to_runs)(g, y, p, stream, true, 3, dtype, to);
   else
@@ -329,7 +333,8 @@ static void FN_KERNEL(apply_runs)(const fn_runs *g, void *y, ptrdiff_t y_row_str
     FN_KERNEL(apply_plainly)(g, y, &p, stream);
     return;
   }
-  if (FN_T_IS_FLOAT && FN_STREAMS && stream && FN_KERNEL(apply_off_lines)(g, y, &p))
+  if (FN_T_IS_FLOAT && FN_STREAMS && stream &&
+      FN_KERNEL(apply_off_lines)(g, y, &p, FASTNORM_DEFAULT, FASTNORM_DEFAULT))
     return;
 #define CASE(centered, mode)                                                           \
   if (g->segs == 1 && g->len <= FN_HALF)                                               \

@@ -7,7 +7,8 @@
  *   FN_HALVES  1 where runs may be of 16-bit elements, else 0
  *   FN_IN_STEP 1 where two chains of sums at a time are quicker than one after the
  *              other, else 0 (in eight registers each they hardly fit)
- *   FN_STREAMS  1 where a line that is streamed need not be read before
+ *   FN_STREAMS  1 where a line that is streamed need not be read before; 2 where that
+ *              pays also for elements that are narrowed on the way
  * The words of simd/ must be in scope. V(word) is that word of the dtype; a wide is a
  * vec of 16 doubles whatever the dtype, for the few numbers there are per row. */
 

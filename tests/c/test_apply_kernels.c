@@ -114,6 +114,71 @@ static void check_layout(const layout *l) {
     check_largest(l, &g, x, y, parameters, weight, bias);
 }
 
+/* The same to 16-bit elements, of such, or to bytes, of float: of rows of one scale, or
+ * each of its own. Every byte of y is compared, and what lies between and behind. */
+typedef struct narrow {
+  fastnorm_dtype x, y;
+  bool own_scales;
+} narrow;
+
+static void check_narrow(const layout *l, const narrow *t) {
+  const size_t row = l->len + l->apart, all = (l->rows - 1) * row + l->len;
+  const size_t size = bytes_of(t->y), last = l->end * 4 / size; /* as many bytes */
+  const bool bytes = size == 1, centered = l->which & 1;
+  rng r = {l->rows * 7919 + l->len * 31 + l->end + (size_t)l->which};
+  const float *weight = guarded(1, l->len, 0, &r), *bias = guarded(2, l->len, 0, &r);
+  unsigned char *x = rooms[0] + ROOM - all * bytes_of(t->x);
+  unsigned char *y = rooms[3] + ROOM - (all + last) * size;
+  float parameters[3][FN_PAD], scales[FN_PAD];
+  for (size_t i = 0; i < FN_PAD; i++) {
+    for (int k = 0; k < 3; k++)
+      parameters[k][i] = (float)rng_normal(&r);
+    scales[i] = t->own_scales ? 3.0F + (float)i : 9.0F;
+  }
+  for (size_t i = 0; i < all; i++)
+    set_element(t->x, x, i, rng_normal(&r), 1.0F, 0);
+  memset(y, 0x5a, (all + last) * size);
+  const fn_scatter s = {.dtype = t->y, .inverse_scale = 9.0F, .zero_point = 5};
+  const fn_runs g = {.x = x,
+                     .rows = l->rows,
+                     .row_stride = (ptrdiff_t)row,
+                     .segs = 1,
+                     .len = l->len,
+                     .dtype = bytes ? FASTNORM_DEFAULT : t->x,
+                     .bytes = bytes ? &s : NULL,
+                     .inverse_scales = t->own_scales ? scales : NULL};
+  kernels_of(dtype)->apply_runs(
+      &g, y, (ptrdiff_t)row, 0, centered ? parameters[0] : NULL, parameters[1],
+      centered ? parameters[2] : NULL, weight, centered ? bias : NULL, l->stream);
+  for (size_t i = 0; i < all + last; i++) {
+    const size_t run = i < all ? i / row : 0, k = i < all ? i % row : l->len;
+    const double p[3] = {parameters[0][run], parameters[1][run], parameters[2][run]};
+    uint16_t want = bytes ? 0x5a : 0x5a5a, got = bytes ? y[i] : 0;
+    if (!bytes)
+      memcpy(&got, y + 2 * i, 2);
+    if (k < l->len) {
+      const float v = (float)wanted(l, element(t->x, x, i), p, weight[k], bias[k]);
+      want = bytes ? (uint8_t)quantise(t->y, v, scales[run], s.zero_point)
+                   : encode_small(t->y, v);
+    }
+    CHECK(got == want,
+          "[%zu, %zu], %zu apart, %zu before a page, %s, %d, to %s on %s: %zu of run "
+          "%zu is %x, not %x",
+          l->rows, l->len, l->apart, l->end, l->stream ? "streamed" : "stored",
+          l->which, type_name(t->y), fastnorm_isa(), k, run, got, want);
+  }
+}
+
+static void check_every_narrow(const layout *l) {
+  static const narrow ways[] = {{FASTNORM_FLOAT16, FASTNORM_FLOAT16, false},
+                                {FASTNORM_BFLOAT16, FASTNORM_BFLOAT16, false},
+                                {FASTNORM_FLOAT32, FASTNORM_INT8, false},
+                                {FASTNORM_FLOAT32, FASTNORM_UINT8, true}};
+  dtype = FASTNORM_FLOAT32;
+  for (size_t i = kernels_of(dtype)->halves ? 0 : 2; i < LENGTH(ways); i++)
+    check_narrow(l, &ways[i]);
+}
+
 /* Lengths around every vec of both types, and where rows are too long to be as one. */
 static void layouts_here(void) {
   static const size_t lengths[] = {1,  7,  16, 17,  31,  32,  33,  48,  49,  63,
@@ -136,14 +201,36 @@ static void layouts_here(void) {
   }
 }
 
+static void narrow_layouts_here(void) {
+  static const size_t lengths[] = {1,  31,  32,  33,  49,  63,   64,
+                                   65, 100, 128, 130, 520, 2040, 2100};
+  for (size_t i = 0; i < LENGTH(lengths); i++)
+    for (size_t end = 0; end < 17; end += AT_LEVEL(1, 3, 7))
+      for (size_t k = 0; k < 8; k++) {
+        const layout l = {.rows = 1 + (i + end + k) % MOST_ROWS,
+                          .len = lengths[i],
+                          .apart = k & 2 ? 3 : 0,
+                          .end = end,
+                          .stream = k & 1,
+                          .which = k & 4 ? 7 : 2};
+        check_every_narrow(&l);
+      }
+}
+
 static void layouts(void) {
-  for (int i = 0; i < 4; i++)
-    rooms[i] = new_room(ROOM);
   snprintf(running_now, sizeof running_now, "the application along runs");
   each_isa(layouts_here);
 }
 
+static void narrow_layouts(void) {
+  snprintf(running_now, sizeof running_now, "the application to narrow elements");
+  each_isa(narrow_layouts_here);
+}
+
 int main(int argc, char **argv) {
-  static const test_case tests[] = {{"layouts", layouts}};
+  static const test_case tests[] = {{"layouts", layouts},
+                                    {"narrow_layouts", narrow_layouts}};
+  for (int i = 0; i < 4; i++)
+    rooms[i] = new_room(ROOM);
   return RUN_TESTS(argc, argv, tests);
 }
