@@ -19,10 +19,11 @@
 #pragma GCC target("avx2,fma,f16c")
 #endif
 
-#define FN_ISA     avx2
-#define FN_HALVES  0
-#define FN_IN_STEP 1
-#define FN_STREAMS 1
+#define FN_ISA       avx2
+#define FN_HALVES    0
+#define FN_IN_STEP   1
+#define FN_STREAMS   1
+#define FN_ACTIVATES 0
 #include "simd/avx2.h"
 
 /* These stand on the one above. */

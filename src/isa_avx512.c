@@ -20,10 +20,11 @@
 #pragma GCC target("avx512f,avx512dq,avx512vl,avx512bw,avx2,fma,f16c")
 #endif
 
-#define FN_ISA     avx512
-#define FN_HALVES  1
-#define FN_IN_STEP 1
-#define FN_STREAMS 2
+#define FN_ISA       avx512
+#define FN_HALVES    1
+#define FN_IN_STEP   1
+#define FN_STREAMS   2
+#define FN_ACTIVATES 1
 #include "simd/avx512.h"
 
 /* These stand on the one above. */

@@ -10,10 +10,11 @@
 #include "kernels.h"
 #include "range.h"
 
-#define FN_ISA     neon
-#define FN_HALVES  0
-#define FN_IN_STEP 0
-#define FN_STREAMS 0
+#define FN_ISA       neon
+#define FN_HALVES    0
+#define FN_IN_STEP   0
+#define FN_STREAMS   0
+#define FN_ACTIVATES 0
 #include "simd/neon.h"
 
 /* These stand on the one above. */

@@ -14,10 +14,11 @@
 #undef FN_WORD
 #define FN_WORD static inline
 
-#define FN_ISA     portable
-#define FN_HALVES  0
-#define FN_IN_STEP 0
-#define FN_STREAMS 0
+#define FN_ISA       portable
+#define FN_HALVES    0
+#define FN_IN_STEP   0
+#define FN_STREAMS   0
+#define FN_ACTIVATES 0
 #include "simd/portable.h"
 
 /* These stand on the one above. */

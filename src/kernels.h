@@ -192,7 +192,7 @@ typedef void fn_scatter_kernel(const fn_scatter *s, const void *v, size_t n, voi
 typedef double fn_largest_kernel(const void *v, size_t n);
 
 /* largest_runs: that of what apply_runs would make of run r of one segment, for each
- * run. There is a weight; hi may be NULL, without offset, and bias. Of float alone. */
+ * run. There are a weight and a bias; hi may be NULL, without offset. Float alone. */
 typedef void fn_largest_runs_kernel(const fn_runs *g, const void *hi, const void *scale,
                                     const void *offset, const void *weight,
                                     const void *bias, double *largest);
@@ -378,11 +378,21 @@ typedef bool fn_channel_factors_kernel(size_t n, const fn_channel_lanes *c);
 /* Those that the table of double does not have: NULL there. */
 #define FN_FLOAT_KERNEL_LIST(X) X(largest_runs)
 
+/* activate_runs: y = activation of what apply_runs would make of runs of one segment,
+ * for those named below, which leave no other parameters open; weight, hi and bias as
+ * for largest_runs. NULL where it is no quicker than to take two steps. */
+typedef void fn_activate_runs_kernel(const fn_runs *g, void *y, ptrdiff_t y_row_stride,
+                                     const void *hi, const void *scale,
+                                     const void *offset, const void *weight,
+                                     const void *bias, fastnorm_activation activation);
+#define FN_ACTIVATED(X) X(RELU) X(GELU) X(GELU_TANH) X(SILU)
+
 typedef struct fn_kernels {
 #define X(name) fn_##name##_kernel *name;
   FN_KERNEL_LIST(X)
   FN_FLOAT_KERNEL_LIST(X)
 #undef X
+  fn_activate_runs_kernel *activate_runs;
   bool halves; /* whether runs may be of 16-bit elements: fn_runs.dtype */
 } fn_kernels;
 

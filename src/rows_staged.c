@@ -23,7 +23,8 @@ typedef struct staged_rows {
   size_t from, to; /* the columns whose weight and bias are at hand */
   const void *weight, *bias;
   part_room weight_room, bias_room;
-  bool halves, bytes; /* see apply_narrow() */
+  bool halves, bytes; /* see narrow_rows() */
+  bool activated;     /* see activate_rows() */
 } staged_rows;
 
 static size_t part_of(const fn_rows_work *w) {
@@ -46,10 +47,10 @@ static void read_part(staged_rows *p, size_t from, size_t to) {
                              &p->weight_room);
   p->bias =
       fn_vector_read(w->kernels, w->dtype, &w->bias, from, to - from, &p->bias_room);
-  const bool narrow = p->halves || p->bytes;
-  if (narrow && !p->weight) /* neither changes a bit of the result */
+  const bool wanted = p->halves || p->bytes || p->activated;
+  if (wanted && !p->weight) /* neither changes a bit of the result */
     p->weight = filled(&p->weight_room, to - from, 1.0f);
-  if (narrow && !p->bias && w->norm == FN_CENTERED)
+  if (wanted && !p->bias)
     p->bias = filled(&p->bias_room, to - from, -0.0f);
 }
 
@@ -79,7 +80,7 @@ static void apply_part(staged_rows *p, const fn_runs *g, const fn_output *out,
   read_part(p, from, to);
   if (!cast) {
     a.weight = p->weight;
-    a.bias = p->bias;
+    a.bias = w->norm == FN_CENTERED ? p->bias : NULL;
   }
   fn_runs_apply(&a, g, out);
 }
@@ -133,7 +134,8 @@ static fn_runs part_at(staged_rows *p, const fn_runs *g, size_t from) {
   const fn_rows_work *w = p->w;
   const size_t part = part_of(w), end = w->cols - from < part ? w->cols : from + part;
   fn_runs some = *g;
-  some.x = (const char *)g->x + (ptrdiff_t)(from * w->f.source.element);
+  some.x = (const char *)g->x +
+           from * (g->source ? w->f.source.element : fn_dtype_size(w->dtype));
   some.len = end - from;
   read_part(p, from, end);
   return some;
@@ -206,6 +208,37 @@ static bool are_bytes(const fn_rows_work *w) {
          w->mode != FASTNORM_RMS_CAST_BEFORE_WEIGHT;
 }
 
+/* An activation that is done at once, of rows that the norm reads where they are. */
+static bool are_activated(const fn_rows_work *w) {
+  const fn_scatter *s = &w->f.sink.scatter;
+  if (!w->kernels->activate_runs || w->f.y != w->dtype || w->post_add || w->stream ||
+      w->mode == FASTNORM_RMS_CAST_BEFORE_WEIGHT)
+    return false;
+  switch (s->activation) {
+#define X(name) case FASTNORM_##name:
+    FN_ACTIVATED(X)
+#undef X
+    return true;
+  default:
+    return false;
+  }
+}
+
+/* [512, 1024] on its way through the stage took with GELU 125 us, 111 like this; with
+ * SiLU 117 and 97 (AMD EPYC Zen 5, avx512). */
+static void activate_rows(staged_rows *p, size_t first, const fn_runs *g) {
+  const fn_rows_work *w = p->w;
+  const fn_rows_stats *found = &p->found;
+  for (size_t from = 0; from < w->cols; from += part_of(w)) {
+    const fn_output y = output_of(w, first, from);
+    const fn_runs some = part_at(p, g, from);
+    w->kernels->activate_runs(&some, y.y, y.row_stride,
+                              w->norm == FN_CENTERED ? &found->s.hi : NULL,
+                              &found->scale, &found->offset, p->weight, p->bias,
+                              w->f.sink.scatter.activation);
+  }
+}
+
 /* Whole rows in the stage. */
 static void whole_rows(staged_rows *p, size_t first, const fn_runs *source) {
   const fn_rows_work *w = p->w;
@@ -214,6 +247,10 @@ static void whole_rows(staged_rows *p, size_t first, const fn_runs *source) {
   if (g.source)
     g = fn_gather_runs(w->dtype, source, true, &p->stage);
   fn_rows_find(w, first, &g, &p->found);
+  if (p->activated && !p->found.s.any_slow) {
+    activate_rows(p, first, &g);
+    return;
+  }
   const fn_output stage = fn_stage_output(&p->stage, &g);
   fn_output y = output_of(w, first, 0);
   if (first + 2 * g.rows <= w->rows) { /* gathering would wait for memory */
@@ -351,6 +388,7 @@ void fn_rows_staged(const fn_rows_work *w, size_t first, size_t end) {
   p.from = p.to = 0;
   p.halves = are_halves(w);
   p.bytes = are_bytes(w);
+  p.activated = are_activated(w);
   const size_t fit = rows_at_once(w);
   const bool narrow = p.halves || p.bytes;
   const size_t most = narrow && fit < LEAST_ROWS ? LEAST_ROWS : fit > 0 ? fit : 1;

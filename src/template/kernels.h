@@ -7,6 +7,7 @@
  *   FN_HALVES  1 where runs may be of 16-bit elements, else 0
  *   FN_IN_STEP 1 where two chains of sums at a time are quicker than one after the
  *              other, else 0 (in eight registers each they hardly fit)
+ *   FN_ACTIVATES 1 where activate_runs gains something, else 0
  *   FN_STREAMS  1 where a line that is streamed need not be read before; 2 where that
  *              pays also for elements that are narrowed on the way
  * The words of simd/ must be in scope. V(word) is that word of the dtype; a wide is a
@@ -56,6 +57,8 @@ typedef V(vec) FN_KERNEL(vec_type);
 
 #include "extremes.h"
 
+#include "results.h"
+
 #include "masks.h"
 
 #include "image.h"
@@ -68,8 +71,11 @@ static const fn_kernels FN_KERNEL(table) = {
 #if FN_T_IS_FLOAT
         FN_FLOAT_KERNEL_LIST(X)
 #endif
+#if FN_T_IS_FLOAT && FN_ACTIVATES
+            X(activate_runs)
+#endif
 #undef X
-            .halves = FN_T_IS_FLOAT && FN_HALVES,
+                .halves = FN_T_IS_FLOAT && FN_HALVES,
 };
 
 #undef vec

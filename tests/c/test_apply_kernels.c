@@ -1,5 +1,5 @@
 /* test_apply_kernels.c - the application along runs, on every ISA: wherever runs and
- * their lines begin, streamed or not; and how large it gets.
+ * their lines begin, streamed or not; how large it gets, and activated.
  * SPDX-License-Identifier: MIT
  *
  * Against the formula of its header, to the bit. All arrays end where a page that
@@ -10,7 +10,7 @@
 enum { ROOM = 1 << 18, MOST_ROWS = 7 };
 
 static fastnorm_dtype dtype; /* of the test that runs */
-static unsigned char *rooms[4];
+static unsigned char *rooms[5];
 
 typedef struct layout {
   size_t rows, len, apart; /* elements between one run and the next */
@@ -53,6 +53,36 @@ static double largest_of(const layout *l, const void *y, size_t run) {
   return largest;
 }
 
+/* What apply_runs has made of x in y, through each activation. */
+static void check_activated(const layout *l, const fn_runs *g, const float *y,
+                            const double (*parameters)[FN_PAD], const void *weight,
+                            const void *bias) {
+#define X(name) FASTNORM_##name,
+  static const fastnorm_activation names[] = {FN_ACTIVATED(X)};
+#undef X
+  const fn_kernels *k = kernels_of(dtype);
+  const size_t row = l->len + l->apart, all = (l->rows - 1) * row + l->len;
+  float *out = (float *)(void *)(rooms[4] + ROOM) - all, want[2048];
+  for (size_t a = 0; k->activate_runs && a < LENGTH(names); a++) {
+    const fn_scatter s = {.dtype = dtype, .activation = names[a]};
+    for (size_t i = 0; i < all; i++)
+      out[i] = -7.0F;
+    k->activate_runs(g, out, (ptrdiff_t)row, l->which & 1 ? parameters[0] : NULL,
+                     parameters[1], l->which & 1 ? parameters[2] : NULL, weight, bias,
+                     names[a]);
+    for (size_t i = 0; i < all; i++) {
+      if (i % row == 0)
+        k->scatter(&s, y + i, l->len, want, false);
+      const float wanted_here = i % row < l->len ? want[i % row] : -7.0F;
+      CHECK(bits_of(out[i]) == bits_of(wanted_here),
+            "activation %d of [%zu, %zu], %zu apart, %d, on %s: element %zu is %a, not "
+            "%a",
+            (int)names[a], l->rows, l->len, l->apart, l->which, fastnorm_isa(), i,
+            (double)out[i], (double)wanted_here);
+    }
+  }
+}
+
 /* With a NaN in one run, somewhere, the second time. */
 static void check_largest(const layout *l, const fn_runs *g, void *x, const void *y,
                           const double (*parameters)[FN_PAD], const void *weight,
@@ -64,8 +94,7 @@ static void check_largest(const layout *l, const fn_runs *g, void *x, const void
     if (time == 1)
       put(x, dtype, (ptrdiff_t)(bad * (l->len + l->apart) + at), NAN);
     kernels_of(dtype)->largest_runs(g, centered ? parameters[0] : NULL, parameters[1],
-                                    centered ? parameters[2] : NULL, weight,
-                                    l->which & 4 ? bias : NULL, got);
+                                    centered ? parameters[2] : NULL, weight, bias, got);
     for (size_t run = 0; run < l->rows; run++) {
       const double want = time == 1 && run == bad ? NAN : largest_of(l, y, run);
       CHECK(got[run] == want || (isnan(got[run]) && isnan(want)),
@@ -79,7 +108,8 @@ static void check_layout(const layout *l) {
   const size_t row = l->len + l->apart, all = (l->rows - 1) * row + l->len;
   rng r = {l->rows * 7919 + l->len * 31 + l->end + (size_t)l->which};
   void *x = guarded(0, all, 0, &r);
-  const void *weight = guarded(1, l->len, 0, &r), *bias = guarded(2, l->len, 0, &r);
+  const void *weight = guarded(1, l->len, 0, &r);
+  void *bias = guarded(2, l->len, 0, &r);
   void *y = guarded(3, all, l->end, &r);
   double parameters[3][FN_PAD];
   for (int k = 0; k < 3; k++)
@@ -110,8 +140,12 @@ static void check_layout(const layout *l) {
           l->rows, l->len, l->apart, l->end, l->stream ? "streamed" : "stored",
           l->which, dtype_name(dtype), fastnorm_isa(), k, run, got, want);
   }
-  if (dtype == FASTNORM_FLOAT32 && l->which & 2)
+  if (dtype == FASTNORM_FLOAT32 && l->which & 2) {
+    for (size_t i = 0; !(l->which & 4) && i < l->len; i++)
+      put(bias, dtype, (ptrdiff_t)i, -0.0); /* as good as none */
+    check_activated(l, &g, y, parameters, weight, bias);
     check_largest(l, &g, x, y, parameters, weight, bias);
+  }
 }
 
 /* The same to 16-bit elements, of such, or to bytes, of float: of rows of one scale, or
@@ -230,7 +264,7 @@ static void narrow_layouts(void) {
 int main(int argc, char **argv) {
   static const test_case tests[] = {{"layouts", layouts},
                                     {"narrow_layouts", narrow_layouts}};
-  for (int i = 0; i < 4; i++)
+  for (int i = 0; i < 5; i++)
     rooms[i] = new_room(ROOM);
   return RUN_TESTS(argc, argv, tests);
 }

@@ -220,30 +220,38 @@ static void rows(void) {
   }
 }
 
-/* What kernels do without a stage: weight and bias alone, to the same 16-bit type or to
- * bytes, every second time with a scale for each row. Few calls that are drawn are
- * such. */
+/* What kernels do without a stage: weight and bias alone, to the same 16-bit type, to
+ * bytes (every second time with a scale for each row), or with an activation that there
+ * is a kernel for. Few calls that are drawn are such. */
 static void rows_without_a_stage(void) {
-  static const fastnorm_dtype types[][2] = {{FASTNORM_FLOAT32, FASTNORM_INT8},
-                                            {FASTNORM_FLOAT32, FASTNORM_UINT8},
-                                            {FASTNORM_FLOAT16, FASTNORM_DEFAULT},
-                                            {FASTNORM_BFLOAT16, FASTNORM_DEFAULT}};
+  static const fastnorm_dtype types[][2] = {
+      {FASTNORM_FLOAT32, FASTNORM_INT8},    {FASTNORM_FLOAT32, FASTNORM_UINT8},
+      {FASTNORM_FLOAT16, FASTNORM_DEFAULT}, {FASTNORM_BFLOAT16, FASTNORM_DEFAULT},
+      {FASTNORM_FLOAT32, FASTNORM_FLOAT32}, {FASTNORM_BFLOAT16, FASTNORM_FLOAT32}};
+  static const fastnorm_activation activations[] = {
+#define X(name) FASTNORM_##name,
+      FN_ACTIVATED(X)
+#undef X
+  };
   static const size_t lengths[] = {2, 31, 32, 33, 100, 301, 5000, 8300};
   for (int op = 0; op < OPERATIONS && is_row_norm((operation)op); op++) {
     for (size_t i = 0; i < LENGTH(types) * LENGTH(lengths); i++) {
       const fastnorm_dtype *type = types[i % LENGTH(types)];
       const size_t n = lengths[i / LENGTH(types)];
-      const job j = {.op = (operation)op,
-                     .n0 = 1 + i % 11,
-                     .n1 = n,
-                     .n2 = 1,
-                     .dtype = type[0],
-                     .format.y = type[1]};
+      job j = {.op = (operation)op,
+               .n0 = 1 + i % 11,
+               .n1 = n,
+               .n2 = 1,
+               .dtype = type[0],
+               .format.y = type[1]};
+      if (type[1] == FASTNORM_FLOAT32) {
+        j.epilogue.activation = activations[(i + n) % LENGTH(activations)];
+      }
       int left = AT_LEVEL(8, 4, 2);
       for (uint64_t seed = 3000 + i; left > 0; seed += 100) {
         whole_call c = draw_call(&j, seed);
         const int dynamic = left % 2 && has_weight(j.op) && is_8_bit(c.type[Y]);
-        if (!c.count[RESIDUAL] && !c.count[POST_ADD] &&
+        if ((!c.count[RESIDUAL] || j.epilogue.activation) && !c.count[POST_ADD] &&
             (c.count[Y_SCALE] > 0) == dynamic) {
           run_call(&c);
           left--;
