@@ -23,7 +23,7 @@ typedef struct staged_rows {
   size_t from, to; /* the columns whose weight and bias are at hand */
   const void *weight, *bias;
   part_room weight_room, bias_room;
-  bool halves, bytes; /* see narrow_rows() */
+  bool halves, bytes; /* see narrow_results() */
   bool activated;     /* see activate_rows() */
 } staged_rows;
 
@@ -52,6 +52,11 @@ static void read_part(staged_rows *p, size_t from, size_t to) {
     p->weight = filled(&p->weight_room, to - from, 1.0f);
   if (wanted && !p->bias)
     p->bias = filled(&p->bias_room, to - from, -0.0f);
+}
+
+static const void *x_at(const fn_rows_work *w, size_t row, size_t i) {
+  const ptrdiff_t at = (ptrdiff_t)row * w->x_stride + (ptrdiff_t)i;
+  return (const char *)w->x + at * (ptrdiff_t)w->f.source.element;
 }
 
 static fn_output output_of(const fn_rows_work *w, size_t row, size_t at) {
@@ -161,15 +166,12 @@ static void scale_rows(staged_rows *p, size_t first, const fn_runs *g,
   }
 }
 
-/* Rows of 16-bit elements to y of the same type, or of the working type to bytes;
- * false, and nothing written, if one of them is slow. */
-static bool narrow_rows(staged_rows *p, size_t first, const fn_runs *g) {
+/* The results of rows none of which is slow: of 16-bit elements to y of the same type,
+ * or of the working type to bytes. */
+static void narrow_results(staged_rows *p, size_t first, const fn_runs *g) {
   const fn_rows_work *w = p->w;
   const fn_rows_stats *found = &p->found;
   float inverse_scales[FN_GROUP];
-  fn_rows_find(w, first, g, &p->found);
-  if (found->s.any_slow)
-    return false;
   if (w->y_scale)
     scale_rows(p, first, g, inverse_scales);
   for (size_t from = 0; from < w->cols; from += part_of(w)) {
@@ -178,13 +180,11 @@ static bool narrow_rows(staged_rows *p, size_t first, const fn_runs *g) {
     some.bytes = p->bytes ? &w->f.sink.scatter : NULL;
     some.inverse_scales = w->y_scale ? inverse_scales : NULL;
     if (first + 2 * g->rows <= w->rows)
-      some.ahead = (const char *)some.x +
-                   (ptrdiff_t)g->rows * w->x_stride * (ptrdiff_t)w->f.source.element;
+      some.ahead = x_at(w, first + g->rows, from);
     w->kernels->apply_runs(&some, y.y, y.row_stride, 0,
                            w->norm == FN_CENTERED ? &found->s.hi : NULL, &found->scale,
                            &found->offset, p->weight, p->bias, w->stream);
   }
-  return true;
 }
 
 /* Which 16-bit elements the kernels read themselves. Not those that magnitudes are
@@ -200,10 +200,10 @@ static bool are_halves(const fn_rows_work *w) {
          !w->post_add && w->mode != FASTNORM_RMS_CAST_BEFORE_WEIGHT;
 }
 
-/* Bytes, of x that no stage is needed for. */
+/* Bytes, for which no stage is needed behind the norm. */
 static bool are_bytes(const fn_rows_work *w) {
   const fn_scatter *s = &w->f.sink.scatter;
-  return w->dtype == FASTNORM_FLOAT32 && fn_dtype_size(w->f.y) == 1 && !w->f.gathers &&
+  return w->dtype == FASTNORM_FLOAT32 && fn_dtype_size(w->f.y) == 1 &&
          s->activation == FASTNORM_IDENTITY && !w->post_add &&
          w->mode != FASTNORM_RMS_CAST_BEFORE_WEIGHT;
 }
@@ -239,23 +239,14 @@ static void activate_rows(staged_rows *p, size_t first, const fn_runs *g) {
   }
 }
 
-/* Whole rows in the stage. */
-static void whole_rows(staged_rows *p, size_t first, const fn_runs *source) {
+/* Rows g, which lie where the norm can read them, by way of the stage. */
+static void staged_results(staged_rows *p, size_t first, fn_runs g) {
   const fn_rows_work *w = p->w;
   const size_t part = part_of(w), cols = w->cols;
-  fn_runs g = *source;
-  if (g.source)
-    g = fn_gather_runs(w->dtype, source, true, &p->stage);
-  fn_rows_find(w, first, &g, &p->found);
-  if (p->activated && !p->found.s.any_slow) {
-    activate_rows(p, first, &g);
-    return;
-  }
   const fn_output stage = fn_stage_output(&p->stage, &g);
   fn_output y = output_of(w, first, 0);
   if (first + 2 * g.rows <= w->rows) { /* gathering would wait for memory */
-    y.ahead = (const char *)source->x +
-              (ptrdiff_t)g.rows * w->x_stride * (ptrdiff_t)w->f.source.element;
+    y.ahead = x_at(w, first + g.rows, 0);
     y.ahead_element = w->f.source.element;
   }
   const fn_output *to = y.sink ? &stage : &y;
@@ -283,12 +274,30 @@ static void whole_rows(staged_rows *p, size_t first, const fn_runs *source) {
     void *v = fn_element(w->dtype, &p->stage, (ptrdiff_t)(r * cols));
     fn_output row = fn_output_at(w->dtype, &y, r, 0, 0);
     if (y.ahead)
-      row.ahead = (const char *)y.ahead +
-                  (ptrdiff_t)r * w->x_stride * (ptrdiff_t)w->f.source.element;
+      row.ahead = x_at(w, first + g.rows + r, 0);
     finish_in_stage(w, v, cols, &row);
     w->y_scale[first + r] = row_scale(w->kernels->largest(v, cols));
     quantise(w, v, cols, w->y_scale[first + r], &row);
   }
+}
+
+/* Whole rows that fit the stage. */
+static void whole_rows(staged_rows *p, size_t first, const fn_runs *source) {
+  const fn_rows_work *w = p->w;
+  /* What narrow_results() asks for meanwhile are elements of the working type: from
+   * memory those of narrower types come quicker by way of the stage. */
+  const bool bytes =
+      p->bytes && (!w->far || w->f.source.element == fn_dtype_size(w->dtype));
+  fn_runs g = *source;
+  if (g.source)
+    g = fn_gather_runs(w->dtype, source, true, &p->stage);
+  fn_rows_find(w, first, &g, &p->found);
+  if (p->activated && !p->found.s.any_slow)
+    activate_rows(p, first, &g);
+  else if (bytes && !p->found.s.any_slow)
+    narrow_results(p, first, &g);
+  else
+    staged_results(p, first, g);
 }
 
 /* One row by parts: to y, or, if `largest` is given, only to see how large it gets. */
@@ -352,13 +361,17 @@ static void long_row(staged_rows *p, size_t row, const fn_runs *g) {
   row_by_parts(p, row, g, NULL);
 }
 
+/* Rows that the kernels read and write where they are. */
+static bool is_narrow(const staged_rows *p) {
+  return p->halves || (p->bytes && !p->w->f.gathers);
+}
+
 /* Rows from `first` on: at once if they are narrow; else as many at a time as fit the
  * stage, or one if that is 0. */
 static void do_rows(staged_rows *p, size_t first, size_t rows, size_t fit) {
   const fn_rows_work *w = p->w;
   const size_t some = fit > 0 ? fit : 1;
-  const ptrdiff_t at = (ptrdiff_t)first * w->x_stride;
-  const fn_runs g = {.x = (const char *)w->x + at * (ptrdiff_t)w->f.source.element,
+  const fn_runs g = {.x = x_at(w, first, 0),
                      .rows = rows,
                      .row_stride = w->x_stride,
                      .segs = 1,
@@ -367,9 +380,13 @@ static void do_rows(staged_rows *p, size_t first, size_t rows, size_t fit) {
                      .source = w->f.gathers ? &w->f.source : NULL,
                      .row = first,
                      .far = w->far};
-  if ((p->halves || p->bytes) && narrow_rows(p, first, &g)) {
-    fn_rows_write_stats(w, first, rows, &p->found);
-    return;
+  if (is_narrow(p)) {
+    fn_rows_find(w, first, &g, &p->found);
+    if (!p->found.s.any_slow) {
+      narrow_results(p, first, &g);
+      fn_rows_write_stats(w, first, rows, &p->found);
+      return;
+    }
   }
   for (size_t r = 0; r < rows; r += some) {
     fn_runs few = fn_run_alone(&g, w->dtype, r);
@@ -390,8 +407,9 @@ void fn_rows_staged(const fn_rows_work *w, size_t first, size_t end) {
   p.bytes = are_bytes(w);
   p.activated = are_activated(w);
   const size_t fit = rows_at_once(w);
-  const bool narrow = p.halves || p.bytes;
-  const size_t most = narrow && fit < LEAST_ROWS ? LEAST_ROWS : fit > 0 ? fit : 1;
+  const size_t most = is_narrow(&p) && fit < LEAST_ROWS ? LEAST_ROWS
+                      : fit > 0                         ? fit
+                                                        : 1;
   for (size_t r = first; r < end; r += most)
     do_rows(&p, r, end - r < most ? end - r : most, fit);
 }

@@ -251,7 +251,8 @@ static void rows_without_a_stage(void) {
       for (uint64_t seed = 3000 + i; left > 0; seed += 100) {
         whole_call c = draw_call(&j, seed);
         const int dynamic = left % 2 && has_weight(j.op) && is_8_bit(c.type[Y]);
-        if ((!c.count[RESIDUAL] || j.epilogue.activation) && !c.count[POST_ADD] &&
+        const int adds = type[1] != FASTNORM_DEFAULT;
+        if ((adds || !c.count[RESIDUAL]) && !c.count[POST_ADD] &&
             (c.count[Y_SCALE] > 0) == dynamic) {
           run_call(&c);
           left--;
