@@ -333,7 +333,7 @@ static void FN_KERNEL(apply_runs)(const fn_runs *g, void *y, ptrdiff_t y_row_str
     FN_KERNEL(apply_plainly)(g, y, &p, stream);
     return;
   }
-  if (FN_T_IS_FLOAT && FN_STREAMS && stream &&
+  if (FN_T_IS_FLOAT && FN_STREAMS > 0 && stream &&
       FN_KERNEL(apply_off_lines)(g, y, &p, FASTNORM_DEFAULT, FASTNORM_DEFAULT))
     return;
 #define CASE(centered, mode)                                                           \

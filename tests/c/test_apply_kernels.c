@@ -47,9 +47,11 @@ static double wanted(const layout *l, double x, const double *hi_scale_offset,
 /* Of what apply_runs has made of x in y. */
 static double largest_of(const layout *l, const void *y, size_t run) {
   double largest = 0.0;
-  for (size_t k = 0; k < l->len; k++)
-    largest =
-        fmax(largest, fabs(get(y, dtype, (ptrdiff_t)(run * (l->len + l->apart) + k))));
+  for (size_t k = 0; k < l->len; k++) {
+    const double v = get(y, dtype, (ptrdiff_t)(run * (l->len + l->apart) + k));
+    if (fabs(v) > largest)
+      largest = fabs(v);
+  }
   return largest;
 }
 
