@@ -163,6 +163,9 @@ typedef struct fn_gather {
   void *residual_out; /* receives the sum, rounded; may be residual */
 } fn_gather;
 
+/* What is added: nothing, a residual of x's type alone, or any of it. */
+typedef enum fn_gather_sum { FN_NO_SUM, FN_PLAIN_SUM, FN_ANY_SUM } fn_gather_sum;
+
 /* gather: out[i] = x[i] + residual[i] + residual_bias[i], i < n, in the working type.
  * out may be x where that has the working type. */
 typedef void fn_gather_kernel(const fn_gather *g, const void *x, size_t n, void *out);

@@ -133,14 +133,17 @@ static void finish_in_stage(const fn_rows_work *w, void *v, size_t n,
   w->kernels->scatter(&s, v, n, v, false);
 }
 
+static size_t element_of(const fn_rows_work *w, const fn_runs *g) {
+  return g->source ? w->f.source.element : fn_dtype_size(w->dtype);
+}
+
 /* Columns from `from` on of g, as far as one part goes, whose weight and bias are then
  * at hand. */
 static fn_runs part_at(staged_rows *p, const fn_runs *g, size_t from) {
   const fn_rows_work *w = p->w;
   const size_t part = part_of(w), end = w->cols - from < part ? w->cols : from + part;
   fn_runs some = *g;
-  some.x = (const char *)g->x +
-           from * (g->source ? w->f.source.element : fn_dtype_size(w->dtype));
+  some.x = (const char *)g->x + from * element_of(w, g);
   some.len = end - from;
   read_part(p, from, end);
   return some;
@@ -172,6 +175,9 @@ static void narrow_results(staged_rows *p, size_t first, const fn_runs *g) {
   const fn_rows_work *w = p->w;
   const fn_rows_stats *found = &p->found;
   float inverse_scales[FN_GROUP];
+  /* What is asked for meanwhile has to lie as what is read does. */
+  const bool ahead = first + 2 * g->rows <= w->rows && g->row_stride == w->x_stride &&
+                     element_of(w, g) == w->f.source.element;
   if (w->y_scale)
     scale_rows(p, first, g, inverse_scales);
   for (size_t from = 0; from < w->cols; from += part_of(w)) {
@@ -179,7 +185,7 @@ static void narrow_results(staged_rows *p, size_t first, const fn_runs *g) {
     fn_runs some = part_at(p, g, from);
     some.bytes = p->bytes ? &w->f.sink.scatter : NULL;
     some.inverse_scales = w->y_scale ? inverse_scales : NULL;
-    if (first + 2 * g->rows <= w->rows)
+    if (ahead)
       some.ahead = x_at(w, first + g->rows, from);
     w->kernels->apply_runs(&some, y.y, y.row_stride, 0,
                            w->norm == FN_CENTERED ? &found->s.hi : NULL, &found->scale,
@@ -208,7 +214,7 @@ static bool are_bytes(const fn_rows_work *w) {
          w->mode != FASTNORM_RMS_CAST_BEFORE_WEIGHT;
 }
 
-/* An activation that is done at once, of rows that the norm reads where they are. */
+/* An activation that is done at once. */
 static bool are_activated(const fn_rows_work *w) {
   const fn_scatter *s = &w->f.sink.scatter;
   if (!w->kernels->activate_runs || w->f.y != w->dtype || w->post_add || w->stream ||
@@ -224,8 +230,8 @@ static bool are_activated(const fn_rows_work *w) {
   }
 }
 
-/* [512, 1024] on its way through the stage took with GELU 125 us, 111 like this; with
- * SiLU 117 and 97 (AMD EPYC Zen 5, avx512). */
+/* [512, 1024] on its way through the stage took with GELU 129 us, 114 like this; with
+ * SiLU 127 and 99 (AMD EPYC Zen 5, avx512). */
 static void activate_rows(staged_rows *p, size_t first, const fn_runs *g) {
   const fn_rows_work *w = p->w;
   const fn_rows_stats *found = &p->found;
@@ -284,8 +290,8 @@ static void staged_results(staged_rows *p, size_t first, fn_runs g) {
 /* Whole rows that fit the stage. */
 static void whole_rows(staged_rows *p, size_t first, const fn_runs *source) {
   const fn_rows_work *w = p->w;
-  /* What narrow_results() asks for meanwhile are elements of the working type: from
-   * memory those of narrower types come quicker by way of the stage. */
+  /* From memory, elements of narrower types come quicker by way of the stage, which
+   * asks for them; narrow_results() does not. */
   const bool bytes =
       p->bytes && (!w->far || w->f.source.element == fn_dtype_size(w->dtype));
   fn_runs g = *source;

@@ -2,19 +2,29 @@
  * and in y, as if they were one.
  * SPDX-License-Identifier: MIT */
 
-/* The parameters of two neighbours in one vec: those of the first in n lanes. */
-typedef struct FN_KERNEL(parameters) {
+/* What makes t of x, in all lanes. */
+typedef struct FN_KERNEL(scaling) {
   vec hi, scale, offset;
+} FN_KERNEL(scaling);
+#define scaling FN_KERNEL(scaling)
+
+/* Without hi what stands for it and for the offset changes no bit of x * scale. */
+FN_WORD scaling FN_KERNEL(scaling_of)(const run_parameters *p, size_t r) {
+  return (scaling){.hi = V(splat)(p->hi ? p->hi[r] : (T)0),
+                   .scale = V(splat)(p->scale[r]),
+                   .offset = V(splat)(p->hi ? p->offset[r] : -(T)0)};
+}
+
+/* Those of a run, or of two neighbours in one vec: of the first in n lanes. */
+typedef struct FN_KERNEL(parameters) {
+  scaling by;
   quantizer q; /* of bytes */
 } FN_KERNEL(parameters);
 #define parameters FN_KERNEL(parameters)
 
-/* Without hi what stands for it and for the offset changes no bit of x * scale. */
 FN_WORD parameters FN_KERNEL(parameters_of)(const run_parameters *p, const fn_runs *g,
                                             size_t r, fastnorm_dtype to) {
-  parameters own = {.hi = V(splat)(p->hi ? p->hi[r] : (T)0),
-                    .scale = V(splat)(p->scale[r]),
-                    .offset = V(splat)(p->hi ? p->offset[r] : -(T)0)};
+  parameters own = {.by = FN_KERNEL(scaling_of)(p, r)};
   if (to == FASTNORM_UINT8) {
     own.q = FN_KERNEL(quantizer_of)(g->bytes);
     own.q.scale = FN_KERNEL(inverse_scale_of)(g, r);
@@ -32,9 +42,10 @@ FN_WORD vec FN_KERNEL(lane_numbers)(void) {
 FN_WORD parameters FN_KERNEL(border)(const parameters *p, const parameters *q, size_t n,
                                      fastnorm_dtype to) {
   const vec lane = FN_KERNEL(lane_numbers)(), last = V(splat)((T)n - (T)1);
-  parameters both = {.hi = V(select_le)(lane, last, p->hi, q->hi),
-                     .scale = V(select_le)(lane, last, p->scale, q->scale),
-                     .offset = V(select_le)(lane, last, p->offset, q->offset)};
+  const scaling *a = &p->by, *b = &q->by;
+  parameters both = {.by = {.hi = V(select_le)(lane, last, a->hi, b->hi),
+                            .scale = V(select_le)(lane, last, a->scale, b->scale),
+                            .offset = V(select_le)(lane, last, a->offset, b->offset)}};
   if (to == FASTNORM_UINT8) {
     both.q = p->q;
     both.q.scale = V(select_le)(lane, last, p->q.scale, q->q.scale);
@@ -90,9 +101,10 @@ FN_WORD void FN_KERNEL(apply_piece)(const span *s, size_t i, size_t n,
                                     const parameters *p, vec w, vec c, bool stream,
                                     span_kind kind) {
   const vec v = n == FN_VEC ? FN_KERNEL(fetch)(kind.dtype, s->x, i, n)
-                            : FN_KERNEL(fetch_or)(kind.dtype, s->x, i, n, p->hi);
+                            : FN_KERNEL(fetch_or)(kind.dtype, s->x, i, n, p->by.hi);
   const vec t = FN_KERNEL(weigh)(
-      FN_KERNEL(normalized)(v, p->hi, p->scale, p->offset, true), w, c, kind.mode);
+      FN_KERNEL(normalized)(v, p->by.hi, p->by.scale, p->by.offset, true), w, c,
+      kind.mode);
   if (kind.mode != 0 && s->ahead)
     FN_PREFETCH_VEC(FN_KERNEL(element)(kind.dtype, s->ahead, (ptrdiff_t)i));
   FN_KERNEL(put)
@@ -220,5 +232,6 @@ FN_WORD bool FN_KERNEL(apply_off_lines)(const fn_runs *g, void *y,
 }
 
 #undef parameters
+#undef scaling
 #undef span
 #undef span_kind

@@ -8,16 +8,10 @@
 
 /* ---- In -------------------------------------------------------------------------- */
 
-typedef enum FN_KERNEL(sum_kind) {
-  FN_KERNEL(no_sum),
-  FN_KERNEL(plain_sum), /* of x and a residual, both of dtype */
-  FN_KERNEL(any_sum)
-} FN_KERNEL(sum_kind);
-
 FN_WORD void FN_KERNEL(gather_vec)(const fn_gather *g, const void *x, size_t i,
                                    size_t n, T *out, fastnorm_dtype dtype,
-                                   FN_KERNEL(sum_kind) sum) {
-  const bool plain = sum == FN_KERNEL(plain_sum), any = sum == FN_KERNEL(any_sum);
+                                   fn_gather_sum sum) {
+  const bool plain = sum == FN_PLAIN_SUM, any = sum == FN_ANY_SUM;
   const fastnorm_dtype residual_dtype = plain ? dtype : g->residual_dtype;
   vec v = FN_KERNEL(fetch)(dtype, x, i, n);
   if (dtype == FASTNORM_INT8 || dtype == FASTNORM_UINT8)
@@ -32,7 +26,7 @@ FN_WORD void FN_KERNEL(gather_vec)(const fn_gather *g, const void *x, size_t i,
 }
 
 FN_WORD void FN_KERNEL(gather_all)(const fn_gather *g, const void *x, size_t n, T *out,
-                                   fastnorm_dtype dtype, FN_KERNEL(sum_kind) sum) {
+                                   fastnorm_dtype dtype, fn_gather_sum sum) {
   const fn_gather copy = *g; /* out may not change it */
   size_t i = 0;
   for (; i + FN_VEC <= n; i += FN_VEC) {
@@ -92,11 +86,11 @@ static void FN_KERNEL(gather)(const fn_gather *g, const void *x, size_t n, void 
     FN_KERNEL(add_arrays)((const T *)x, (const T *)g->residual, n, (T *)out);
     return;
   }
-#define CASE(dtype, sum) FN_KERNEL(gather_all)(g, x, n, (T *)out, dtype, FN_KERNEL(sum))
+#define CASE(dtype, sum) FN_KERNEL(gather_all)(g, x, n, (T *)out, dtype, sum)
 #if FN_T_IS_FLOAT
   const bool plain = g->residual && !g->residual_bias && g->residual_dtype == g->dtype;
   if (sum && !plain && FN_KERNEL(element_bytes)(g->dtype) != sizeof(T)) {
-    CASE(g->dtype, any_sum); /* rare: one loop, that asks, for all types */
+    CASE(g->dtype, FN_ANY_SUM); /* rare: one loop, that asks, for all types */
     return;
   }
 #endif
@@ -104,21 +98,21 @@ static void FN_KERNEL(gather)(const fn_gather *g, const void *x, size_t n, void 
 #if FN_T_IS_FLOAT
   case FASTNORM_FLOAT16:
     if (plain)
-      CASE(FASTNORM_FLOAT16, plain_sum);
+      CASE(FASTNORM_FLOAT16, FN_PLAIN_SUM);
     else
-      CASE(FASTNORM_FLOAT16, no_sum);
+      CASE(FASTNORM_FLOAT16, FN_NO_SUM);
     break;
   case FASTNORM_BFLOAT16:
     if (plain)
-      CASE(FASTNORM_BFLOAT16, plain_sum);
+      CASE(FASTNORM_BFLOAT16, FN_PLAIN_SUM);
     else
-      CASE(FASTNORM_BFLOAT16, no_sum);
+      CASE(FASTNORM_BFLOAT16, FN_NO_SUM);
     break;
   case FASTNORM_INT8:
-    CASE(FASTNORM_INT8, no_sum);
+    CASE(FASTNORM_INT8, FN_NO_SUM);
     break;
   case FASTNORM_UINT8:
-    CASE(FASTNORM_UINT8, no_sum);
+    CASE(FASTNORM_UINT8, FN_NO_SUM);
     break;
 #else
   case FASTNORM_FLOAT32:
@@ -131,9 +125,9 @@ static void FN_KERNEL(gather)(const fn_gather *g, const void *x, size_t n, void 
 #endif
   default:
     if (sum)
-      CASE(FASTNORM_DEFAULT, any_sum);
+      CASE(FASTNORM_DEFAULT, FN_ANY_SUM);
     else
-      CASE(FASTNORM_DEFAULT, no_sum);
+      CASE(FASTNORM_DEFAULT, FN_NO_SUM);
     break;
   }
 #undef CASE

@@ -8,23 +8,21 @@
 #if FN_T_IS_FLOAT
 typedef struct FN_KERNEL(result) {
   const T *x;
-  vec hi, scale, offset;
+  FN_KERNEL(scaling) by;
 } FN_KERNEL(result);
 #define result FN_KERNEL(result)
 
 FN_WORD result FN_KERNEL(result_of)(const fn_runs *g, size_t r,
                                     const FN_KERNEL(run_parameters) * p) {
   return (result){.x = (const T *)g->x + (ptrdiff_t)r * g->row_stride,
-                  .hi = V(splat)(p->hi ? p->hi[r] : (T)0),
-                  .scale = V(splat)(p->scale[r]),
-                  .offset = V(splat)(p->hi ? p->offset[r] : -(T)0)};
+                  .by = FN_KERNEL(scaling_of)(p, r)};
 }
 
 /* Elements from the i-th on, with their weights and biases. */
 FN_WORD vec FN_KERNEL(result_at)(const result *s, size_t i, vec weight, vec bias) {
   const vec v = V(load)(s->x + i);
-  return V(fma)(FN_KERNEL(normalized)(v, s->hi, s->scale, s->offset, true), weight,
-                bias);
+  return V(fma)(FN_KERNEL(normalized)(v, s->by.hi, s->by.scale, s->by.offset, true),
+                weight, bias);
 }
 
 /* The last n elements, less than a vec, and zeros or the mean: copies, so that the loop
@@ -53,7 +51,7 @@ FN_WORD void FN_KERNEL(largest_of_runs)(const fn_runs *g, size_t r, int runs,
       weight = FN_KERNEL(copied)(weight + i, n, zero, last[4]);
       bias = FN_KERNEL(copied)(bias + i, n, zero, last[5]);
       for (int k = 0; k < runs; k++)
-        s[k].x = FN_KERNEL(copied)(s[k].x + i, n, s[k].hi, last[k]);
+        s[k].x = FN_KERNEL(copied)(s[k].x + i, n, s[k].by.hi, last[k]);
       i = 0;
     }
     const vec w = V(load)(weight + i), c = V(load)(bias + i);
@@ -116,7 +114,7 @@ static void FN_KERNEL(activate_runs)(const fn_runs *g, void *y, ptrdiff_t y_row_
     FN_KERNEL(activate_some)(&s, p.weight, p.bias, whole, to, activation);
     if (rest > 0) {
       T last[3][FN_VEC];
-      s.x = FN_KERNEL(copied)(s.x + whole, rest, s.hi, last[0]);
+      s.x = FN_KERNEL(copied)(s.x + whole, rest, s.by.hi, last[0]);
       FN_KERNEL(activate_some)
       (&s, FN_KERNEL(copied)(p.weight + whole, rest, zero, last[1]),
        FN_KERNEL(copied)(p.bias + whole, rest, zero, last[2]), FN_VEC, last[0],

@@ -227,13 +227,14 @@ static void rows_without_a_stage(void) {
   static const fastnorm_dtype types[][2] = {
       {FASTNORM_FLOAT32, FASTNORM_INT8},    {FASTNORM_FLOAT32, FASTNORM_UINT8},
       {FASTNORM_FLOAT16, FASTNORM_DEFAULT}, {FASTNORM_BFLOAT16, FASTNORM_DEFAULT},
-      {FASTNORM_FLOAT32, FASTNORM_FLOAT32}, {FASTNORM_BFLOAT16, FASTNORM_FLOAT32}};
+      {FASTNORM_FLOAT32, FASTNORM_FLOAT32}, {FASTNORM_BFLOAT16, FASTNORM_FLOAT32},
+      {FASTNORM_FLOAT16, FASTNORM_INT8}};
   static const fastnorm_activation activations[] = {
 #define X(name) FASTNORM_##name,
       FN_ACTIVATED(X)
 #undef X
   };
-  static const size_t lengths[] = {2, 31, 32, 33, 100, 301, 5000, 8300};
+  static const size_t lengths[] = {2, 31, 32, 33, 100, 301, 4096, 5000, 8300};
   for (int op = 0; op < OPERATIONS && is_row_norm((operation)op); op++) {
     for (size_t i = 0; i < LENGTH(types) * LENGTH(lengths); i++) {
       const fastnorm_dtype *type = types[i % LENGTH(types)];
