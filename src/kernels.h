@@ -416,9 +416,12 @@ extern const fn_isa fn_isa_neon;
 
 /* Outputs of at least this many bytes are streamed: neither they nor the input will
  * stay in the last-level cache, and a streamed line need not be read before it is
- * written. Measured with 32 MiB of it (AMD EPYC, Zen 5): no difference at 8 MiB, layer
- * norm 1.7 x faster at 16 MiB (2048 x 2048) and 1.4 x at 32 MiB. Not in place: then the
- * lines of y are in the cache, as x. */
-#define FN_STREAM_BYTES 12582912
+ * written. Measured with 32 MiB of it that others use too (AMD EPYC Zen 5), between a
+ * step that writes x and one that reads y, in us, the three together: layer norm of
+ * [2048, 1024], 8 MiB, 970 -> 830, of [2600, 1024] 1560 -> 1200, batch norm of 9.6 MB
+ * 810 -> 780; group norm of 6.4 MB 486 -> 582. Called again and again, with nothing in
+ * between, 8 MiB take 300 -> 350 and 10 MiB 590 -> 455. Not in place: then the lines of
+ * y are in the cache, as x. */
+#define FN_STREAM_BYTES 8388608
 
 #endif

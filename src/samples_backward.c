@@ -24,7 +24,7 @@
  * 410 and 950 -> 800 us, [6272, 256] 770 -> 690 and 1270 -> 1170; no slower with a
  * reader of y behind it (AMD EPYC Zen 5, avx512). Group norm, whose pieces are whole
  * stretches of memory, loses by it. */
-#define STREAM_BATCH (FN_STREAM_BYTES / 2)
+#define STREAM_BATCH (FN_STREAM_BYTES / 4 * 3)
 
 /* ---- arguments ---- */
 

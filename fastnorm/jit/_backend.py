@@ -21,7 +21,7 @@ from ._hooks import NO_HOOKS
 from ._memory import LIKE
 from ._threads import BYTES_IN_LOOPS, BYTES_PER_THREAD, run
 
-STREAM_BYTES = 25165824  # read and written: results that no cache would keep
+STREAM_BYTES = 16777216  # read and written: results that no cache would keep
 PIECES = 64
 CACHE_BYTES = 262144  # what a second-level cache keeps beside other things
 NO_EXTRAS = (None, None)
