@@ -187,6 +187,19 @@ def test_a_sample_lasts_at_least_as_long_as_asked():
         assert loop._sample(call, 10) == pytest.approx(7e-6)
 
 
+def test_the_calls_before_a_sample_last_as_long_as_asked():
+    now, timed = [0], []
+
+    def call():
+        timed.append(gc.isenabled())
+        now[0] += 7_000  # nanoseconds
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop.time, "perf_counter_ns", lambda: now[0])
+        assert loop._sample(call, 10, 1e-3) == pytest.approx(7e-6)
+    assert timed == [True] * 143 + [False] * 10  # 143 * 7 us is the first above 1 ms
+
+
 def figures(ours: float, copy: float, bars: Bars, **speedups: float) -> loop.Result:
     case = Case("layer_norm", (3, 20), "rows", True, bars)
     measurement = loop.Measurement(ours, copy, 0.0, False)

@@ -99,6 +99,7 @@ def main(
             "quick": quick,
             "rounds": effort.rounds,
             "sample_seconds": effort.sample_seconds,
+            "warm_seconds": effort.warm_seconds,
         }
         cases = select_cases(case, quick, dtype)
         results = []

@@ -2,11 +2,13 @@
 
 SPDX-License-Identifier: MIT
 
-One sample is a loop of k calls that lasts at least `sample_seconds`, after one call
-that is not timed, so that each engine finds its own arrays in the caches and not the
-neighbour's. The engines take turns (A B C A B C ...), so that a machine that slows down
-slows all of them. A time is the median over the rounds; a ratio is the median of the
-ratios within the rounds. The garbage collector is off while a sample runs.
+One sample is a loop of k calls that lasts at least `sample_seconds`, after calls that
+are not timed, so that each engine finds its own arrays in the caches and not the
+neighbour's. One such call is not enough: arrays of 6 MB take some eight calls until
+they are in a last-level cache that others have filled. The engines take turns (A B C A
+B C ...), so that a machine that slows down slows all of them. A time is the median over
+the rounds; a ratio is the median of the ratios within the rounds. The garbage collector
+is off while a sample runs.
 """
 
 from __future__ import annotations
@@ -38,10 +40,11 @@ class Effort:
 
     rounds: int
     sample_seconds: float
+    warm_seconds: float = 0.0  # before each sample: at least a call
 
 
-FULL = Effort(rounds=21, sample_seconds=1e-3)
-QUICK = Effort(rounds=5, sample_seconds=2e-4)
+FULL = Effort(rounds=21, sample_seconds=1e-3, warm_seconds=4e-3)
+QUICK = Effort(rounds=5, sample_seconds=2e-4, warm_seconds=1e-3)
 
 # the place of fastnorm's run of the plain case among the jobs of a case
 PLAIN = "plain"
@@ -135,7 +138,10 @@ def measure(
     }
     times = np.array(
         [
-            [_sample(job.call, counts[name]) for name, job in jobs.items()]
+            [
+                _sample(job.call, counts[name], effort.warm_seconds)
+                for name, job in jobs.items()
+            ]
             for _ in range(effort.rounds)
         ]
     )
@@ -190,9 +196,12 @@ def find_losses(result: Result, barred: bool) -> list[str]:
     return losses
 
 
-def _sample(call: Callable[[], Any], count: int) -> float:
-    """Seconds per call, over `count` calls after one that is not timed."""
+def _sample(call: Callable[[], Any], count: int, warm_seconds: float = 0.0) -> float:
+    """Seconds per call, over `count` calls after some that are not timed."""
+    warm = time.perf_counter_ns() + warm_seconds * 1e9
     call()
+    while time.perf_counter_ns() < warm:
+        call()
     enabled = gc.isenabled()
     gc.disable()
     try:
