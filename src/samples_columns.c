@@ -52,7 +52,7 @@ static void add_column(group_sums *g, double hi, double lo, double var) {
 
 /* What there is to know of a group. */
 typedef struct group_found {
-  double mean, lo, var, rstd; /* the mean is mean + lo */
+  double mean, lo, var; /* the mean is mean + lo */
   bool is_slow;
   fn_slow slow;
 } group_found;
@@ -86,7 +86,6 @@ static void find_slow(const fn_samples_work *w, size_t sample, size_t group,
   found->mean = fn_slow_mean(&found->slow);
   found->lo = 0.0;
   found->var = fn_slow_var(&found->slow);
-  found->rstd = fn_slow_rstd(&found->slow);
 }
 
 static void add_float_column(group_sums *g, double mean, double var) {
@@ -145,23 +144,42 @@ static void step(place *p) {
   }
 }
 
+/* Columns c to c + n, of the same group. */
+static void add_span(fastnorm_dtype dtype, const fn_column_stats *s, size_t c, size_t n,
+                     group_sums *sums) {
+  group_sums g = *sums; /* in registers */
+  for (size_t i = c; i < c + n; i++) {
+    if (s->any_slow && s->is_slow[i])
+      g.slow = true;
+    else if (dtype == FASTNORM_FLOAT32)
+      add_float_column(&g, (double)s->hi.f32[i] + (double)s->lo.f32[i], s->var[i]);
+    else {
+      if (g.count == 0)
+        set_origin(&g, s, i, c + n - i);
+      add_column(&g, s->hi.f64[i], s->lo.f64[i], s->var[i]);
+    }
+  }
+  *sums = g;
+}
+
+/* How many of n channels are of the same group, and then the place behind them. */
+static size_t span(place *p, size_t n) {
+  const size_t some = n < p->left ? n : p->left;
+  p->group++;
+  p->left = p->channels;
+  return some;
+}
+
 /* Adds columns [0, t->cols) of s, which are channels from `first` on, to the sums of
  * their groups, of which sums[0] is that of group `base`. */
 static void add_columns(const fn_samples_work *w, const fn_table *t,
                         const fn_column_stats *s, size_t first, size_t base,
                         group_sums *sums) {
   place at = place_of(w, first, base);
-  for (size_t c = 0; c < t->cols; c++, step(&at)) {
+  for (size_t c = 0, some; c < t->cols; c += some) {
     group_sums *g = &sums[at.group];
-    if (s->any_slow && s->is_slow[c])
-      g->slow = true;
-    else if (w->dtype == FASTNORM_FLOAT32)
-      add_float_column(g, (double)s->hi.f32[c] + (double)s->lo.f32[c], s->var[c]);
-    else {
-      if (g->count == 0)
-        set_origin(g, s, c, t->cols - c < at.left ? t->cols - c : at.left);
-      add_column(g, s->hi.f64[c], s->lo.f64[c], s->var[c]);
-    }
+    some = span(&at, t->cols - c);
+    add_span(w->dtype, s, c, some, g);
   }
 }
 
@@ -209,13 +227,62 @@ static void find(const fn_samples_work *w, size_t sample, size_t first, size_t n
       find_apart(w, sample, first + g, &found[g]);
     else
       finish(w, sample, first + g, &sums[g], &found[g]);
-    const double t = found[g].var + w->eps;
-    if (!found[g].is_slow)
-      found[g].rstd = t <= 0.0 && t >= 0.0 ? 0.0 : 1.0 / sqrt(t);
   }
 }
 
-/* Channels from to.. of the sample, which lie within the groups from `base` on. */
+/* Groups of a channel each, none of them slow: their statistics are those of their
+ * columns. False if that is not so. */
+static bool find_each(const fn_samples_work *w, size_t sample, size_t first, size_t n,
+                      fn_column_stats *s) {
+  if (w->groups != w->channels || w->is_masked || fn_samples_given(w))
+    return false;
+  const fn_table t = columns_of(w, sample, first, n);
+  fn_columns_stats(w->kernels, w->dtype, &t, w->eps, true, s);
+  return !s->any_slow;
+}
+
+/* What is found of n groups from `first` on, to the caller and into the sums over
+ * samples. */
+static void report(const fn_samples_work *w, size_t sample, size_t first, size_t n,
+                   size_t count, const group_found *found, const fn_column_stats *s,
+                   fn_sample_sums *sums) {
+  for (size_t g = 0; (w->mean || w->rstd || sums) && g < n; g++) {
+    const bool slow = found && found[g].is_slow;
+    const double mean = found
+                            ? found[g].mean
+                            : fn_get(w->dtype, &s->hi, g) + fn_get(w->dtype, &s->lo, g);
+    const double var = found ? found[g].var : s->var[g], t = var + w->eps;
+    fn_samples_report(w, sample * w->groups + first + g, mean,
+                      slow                   ? fn_slow_rstd(&found[g].slow)
+                      : t <= 0.0 && t >= 0.0 ? 0.0
+                                             : 1.0 / sqrt(t));
+    if (sums)
+      fn_samples_sum(w, sums, g, fn_samples_weight(w, sample, first + g, count), mean,
+                     var);
+  }
+}
+
+/* The statistics of n channels from `from` on, which lie within the groups from `base`
+ * on. */
+static void spread(const fn_samples_work *w, size_t from, size_t n,
+                   const group_found *found, size_t base, fn_column_stats *s) {
+  place at = place_of(w, from, base);
+  s->any_slow = false;
+  for (size_t c = 0, some; c < n; c += some) {
+    const group_found *g = &found[at.group];
+    some = span(&at, n - c);
+    s->any_slow |= g->is_slow;
+    fn_fill(w->dtype, &s->hi, c, some, g->mean);
+    const double lo = (g->mean - fn_get(w->dtype, &s->hi, c)) + g->lo;
+    fn_fill(w->dtype, &s->lo, c, some, lo);
+    fn_fill(FASTNORM_FLOAT64, s->var, c, some, g->is_slow ? 1.0 : g->var);
+    for (size_t k = c; k < c + some; k++)
+      s->is_slow[k] = g->is_slow;
+  }
+}
+
+/* Channels from to.. of the sample, which lie within the groups from `base` on, of
+ * which s is what `found` says, or all there is to know if that is NULL. */
 static void apply(const fn_samples_work *w, size_t sample, size_t from, size_t n,
                   const group_found *found, size_t base, fn_column_stats *s) {
   const fn_table t = columns_of(w, sample, from, n);
@@ -228,21 +295,11 @@ static void apply(const fn_samples_work *w, size_t sample, size_t from, size_t n
       .weight = fn_vector_read(w->kernels, w->dtype, &w->weight, from, n, &weight),
       .bias = fn_vector_read(w->kernels, w->dtype, &w->bias, from, n, &bias),
       .slow = slow};
-  place at = place_of(w, from, base);
-  s->any_slow = false;
-  for (size_t c = 0; c < n; c++, step(&at)) {
-    const group_found *g = &found[at.group];
-    s->any_slow |= s->is_slow[c] = g->is_slow;
-    fn_set(w->dtype, &s->hi, c, g->mean);
-    fn_set(w->dtype, &s->lo, c, (g->mean - fn_get(w->dtype, &s->hi, c)) + g->lo);
-    s->var[c] = g->is_slow ? 1.0 : g->var;
-  }
   fn_columns_scale(w->kernels, w->dtype, n, &p, s);
-  at = place_of(w, from, base);
+  place at = place_of(w, from, base);
   for (size_t c = 0; s->any_slow && c < n; c++, step(&at)) {
-    const group_found *g = &found[at.group];
-    if (g->is_slow)
-      slow[c] = g->slow;
+    if (found && found[at.group].is_slow)
+      slow[c] = found[at.group].slow;
     else if (s->is_slow[c])
       fn_slow_given(fn_get(w->dtype, &s->hi, c),
                     p.given ? 0.0 : fn_get(w->dtype, &s->lo, c), s->var[c], w->eps,
@@ -277,13 +334,16 @@ void fn_samples_columns(const fn_samples_work *w, size_t sample, size_t first, s
     fn_samples_empty(w, sample, first, n);
     return;
   }
-  find(w, sample, first, n, &s, found);
-  for (size_t g = 0; g < n; g++) {
-    fn_samples_report(w, sample * w->groups + first + g, found[g].mean, found[g].rstd);
-    if (sums)
-      fn_samples_sum(w, sums, g, fn_samples_weight(w, sample, first + g, count),
-                     found[g].mean, found[g].var);
+  if (find_each(w, sample, first, n, &s)) {
+    report(w, sample, first, n, count, NULL, &s, sums);
+    apply(w, sample, from, n, NULL, first, &s);
+    return;
   }
-  for (size_t c = from; c < to; c += FN_COLUMNS)
-    apply(w, sample, c, to - c < FN_COLUMNS ? to - c : FN_COLUMNS, found, first, &s);
+  find(w, sample, first, n, &s, found);
+  report(w, sample, first, n, count, found, NULL, sums);
+  for (size_t c = from; c < to; c += FN_COLUMNS) {
+    const size_t some = to - c < FN_COLUMNS ? to - c : FN_COLUMNS;
+    spread(w, c, some, found, first, &s);
+    apply(w, sample, c, some, found, first, &s);
+  }
 }

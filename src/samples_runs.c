@@ -47,17 +47,6 @@ typedef struct channel_block {
   const void *weight, *bias;
 } channel_block;
 
-/* Entries i to i + n of `to` become entry g of `from`. */
-static void repeat(fastnorm_dtype dtype, const fn_group_array *from, size_t g,
-                   fn_group_array *to, size_t i, size_t n) {
-  if (dtype == FASTNORM_FLOAT32)
-    for (size_t k = i; k < i + n; k++)
-      to->f32[k] = from->f32[g];
-  else
-    for (size_t k = i; k < i + n; k++)
-      to->f64[k] = from->f64[g];
-}
-
 /* The statistics of channels first.. of the sample: channel c is of group c / channels.
  * Groups of a channel each, if all of them are asked for, are as they were found. */
 static void spread(const fn_samples_work *w, group_state *state, size_t first, size_t n,
@@ -71,10 +60,9 @@ static void spread(const fn_samples_work *w, group_state *state, size_t first, s
   b->s->any_slow = found->any_slow;
   for (size_t i = 0, some; i < n; i += some, g++, left = channels) {
     some = n - i < left ? n - i : left;
-    repeat(w->dtype, &found->hi, g, &b->s->hi, i, some);
-    repeat(w->dtype, &found->lo, g, &b->s->lo, i, some);
-    for (size_t k = i; k < i + some; k++)
-      b->s->var[k] = found->var[g];
+    fn_fill(w->dtype, &b->s->hi, i, some, fn_get(w->dtype, &found->hi, g));
+    fn_fill(w->dtype, &b->s->lo, i, some, fn_get(w->dtype, &found->lo, g));
+    fn_fill(FASTNORM_FLOAT64, b->s->var, i, some, found->var[g]);
     for (size_t k = i; found->any_slow && k < i + some; k++) {
       b->s->is_slow[k] = found->is_slow[g];
       if (b->s->is_slow[k])

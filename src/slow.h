@@ -31,6 +31,17 @@ static inline void fn_set(fastnorm_dtype dtype, void *p, size_t i, double value)
     ((double *)p)[i] = value;
 }
 
+/* Elements i to i + n. */
+static inline void fn_fill(fastnorm_dtype dtype, void *p, size_t i, size_t n,
+                           double value) {
+  if (dtype == FASTNORM_FLOAT32)
+    for (size_t k = i; k < i + n; k++)
+      ((float *)p)[k] = (float)value;
+  else
+    for (size_t k = i; k < i + n; k++)
+      ((double *)p)[k] = value;
+}
+
 /* Statistics of run 0 of g: about its mean, or about zero if not centered. Where it
  * asks for magnitudes var is n times the square of their mean, so that fn_slow_lp()
  * finds the L1 norm as it does the L2 norm. */
