@@ -302,12 +302,21 @@ static void FN_KERNEL(moments_runs)(const fn_runs *g, const void *shift, double 
 FN_WORD void FN_KERNEL(add_samples)(const fn_runs *g, size_t r, size_t rows,
                                     const fn_samples *p, size_t count, bool whole,
                                     T (*slots)[FN_HALF], fastnorm_dtype dtype) {
+  const fn_samples of = *p; /* slots may not change it */
   for (size_t k = 0; k < rows; k++) {
     const void *x = FN_KERNEL(element)(dtype, g->x, (ptrdiff_t)(r + k) * g->row_stride);
     vec s = V(splat)((T)0);
-    for (size_t i = 0; i < count; i++)
-      s = V(add)(s, FN_KERNEL(fetch)(dtype, FN_KERNEL(element)(dtype, x, p->at[i]), 0,
-                                     whole ? FN_VEC : p->n[i]));
+#define ADD(i)                                                                         \
+  s = V(add)(s, FN_KERNEL(fetch)(dtype, FN_KERNEL(element)(dtype, x, of.at[i]), 0,     \
+                                 whole ? FN_VEC : of.n[i]))
+    if (count == 2) {
+      ADD(0);
+      ADD(1);
+    } else {
+      for (size_t i = 0; i < count; i++)
+        ADD(i);
+    }
+#undef ADD
     V(store_folded)(slots[k], s);
   }
 }
@@ -325,8 +334,6 @@ FN_WORD void FN_KERNEL(shift_of)(const fn_runs *g, const fn_samples *p, T *shift
         const T *partner = k + 1 < rows ? x + g->row_stride : x;
         V(store)(slots[k], V(load2_or)(x, partner, g->len, V(splat)((T)0)));
       }
-    } else if (p->all == 2 * FN_VEC && p->count == 2) {
-      FN_KERNEL(add_samples)(g, r, rows, p, 2, true, slots, dtype);
     } else if (p->count == 2) {
       FN_KERNEL(add_samples)(g, r, rows, p, 2, false, slots, dtype);
     } else {
