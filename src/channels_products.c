@@ -179,6 +179,17 @@ static void column_chunk(const fn_backward *w, const fn_view *v,
   }
 }
 
+/* Chunk i of so many is added to n sums. */
+static void add_chunk(size_t i, size_t chunks, const double *part, size_t n, double *to,
+                      double *rounding) {
+  for (size_t c = 0; c < n; c++) {
+    fn_sum total = {i ? to[c] : 0.0, i ? rounding[c] : 0.0};
+    fn_sum_add(&total, part[c]);
+    to[c] = i + 1 == chunks ? fn_sum_value(&total) : total.value;
+    rounding[c] = total.rounding;
+  }
+}
+
 static void column_sums(const fn_backward *w, const fn_view *v,
                         const double *chunk_sums, fn_channel_block *b) {
   const size_t chunks = column_chunks(v), cols = v->x.rows;
@@ -187,13 +198,9 @@ static void column_sums(const fn_backward *w, const fn_view *v,
     const double *sums = chunk_sums ? chunk_sums + i * 3 * cols : part;
     if (!chunk_sums)
       column_chunk(w, v, b, i, part);
-    for (size_t j = 0; j < 3 * cols; j++) {
-      double *to = (j < cols ? b->d : j < 2 * cols ? b->dt : b->x) + j % cols;
-      fn_sum total = {i ? *to : 0.0, i ? rounding[j] : 0.0};
-      fn_sum_add(&total, sums[j]);
-      *to = i + 1 == chunks ? fn_sum_value(&total) : total.value;
-      rounding[j] = total.rounding;
-    }
+    add_chunk(i, chunks, sums, cols, b->d, rounding);
+    add_chunk(i, chunks, sums + cols, cols, b->dt, rounding + cols);
+    add_chunk(i, chunks, sums + 2 * cols, cols, b->x, rounding + 2 * cols);
   }
 }
 
