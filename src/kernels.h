@@ -419,9 +419,9 @@ extern const fn_isa fn_isa_neon;
  * written. Measured with 32 MiB of it that others use too (AMD EPYC Zen 5), between a
  * step that writes x and one that reads y, in us, the three together: layer norm of
  * [2048, 1024], 8 MiB, 970 -> 830, of [2600, 1024] 1560 -> 1200, batch norm of 9.6 MB
- * 810 -> 780; group norm of 6.4 MB 486 -> 582. Called again and again, with nothing in
- * between, 8 MiB take 300 -> 350 and 10 MiB 590 -> 455. Not in place: then the lines of
- * y are in the cache, as x. */
+ * no difference beyond the noise; group norm of 6.4 MB 486 -> 582. Layer norm called
+ * again and again, with nothing in between: 8 MiB 300 -> 350, 10 MiB 590 -> 455. Not in
+ * place: then the lines of y are in the cache, as x. */
 #define FN_STREAM_BYTES 8388608
 
 #endif

@@ -170,15 +170,14 @@ static size_t span(place *p, size_t n) {
   return some;
 }
 
-/* Adds columns [0, t->cols) of s, which are channels from `first` on, to the sums of
- * their groups, of which sums[0] is that of group `base`. */
-static void add_columns(const fn_samples_work *w, const fn_table *t,
-                        const fn_column_stats *s, size_t first, size_t base,
-                        group_sums *sums) {
+/* Adds columns [0, n) of s, which are channels from `first` on, to the sums of their
+ * groups, of which sums[0] is that of group `base`. */
+static void add_columns(const fn_samples_work *w, size_t n, const fn_column_stats *s,
+                        size_t first, size_t base, group_sums *sums) {
   place at = place_of(w, first, base);
-  for (size_t c = 0, some; c < t->cols; c += some) {
+  for (size_t c = 0, some; c < n; c += some) {
     group_sums *g = &sums[at.group];
-    some = span(&at, t->cols - c);
+    some = span(&at, n - c);
     add_span(w->dtype, s, c, some, g);
   }
 }
@@ -198,6 +197,21 @@ static void find_apart(const fn_samples_work *w, size_t sample, size_t group,
                            .var = s.var[0]};
 }
 
+/* Whether channels have patterns of their own. */
+static bool are_apart(const fn_samples_work *w) {
+  return w->is_masked && (!fn_mask_is_shared(&w->mask) || w->mask.weighted);
+}
+
+/* Those of n channels from `from` on that take part. */
+static void column_stats(const fn_samples_work *w, size_t sample, size_t from, size_t n,
+                         fn_column_stats *s) {
+  const fn_table all = columns_of(w, sample, from, n);
+  fn_masked_source masked;
+  const fn_table t =
+      w->is_masked ? fn_samples_masked_table(w, sample, &all, &masked) : all;
+  fn_columns_stats(w->kernels, w->dtype, &t, w->eps, true, s);
+}
+
 /* Statistics of groups first to first + n: at most FN_COLUMNS channels, or one
  * group. */
 static void find(const fn_samples_work *w, size_t sample, size_t first, size_t n,
@@ -207,15 +221,11 @@ static void find(const fn_samples_work *w, size_t sample, size_t first, size_t n
   group_sums sums[FN_COLUMNS];
   for (size_t g = 0; g < n; g++)
     sums[g] = (group_sums){.count = 0};
-  const bool apart = w->is_masked && (!fn_mask_is_shared(&w->mask) || w->mask.weighted);
+  const bool apart = are_apart(w);
   for (size_t c = from; c < to && !apart && !fn_samples_given(w); c += FN_COLUMNS) {
-    const fn_table all =
-        columns_of(w, sample, c, to - c < FN_COLUMNS ? to - c : FN_COLUMNS);
-    fn_masked_source masked;
-    const fn_table t =
-        w->is_masked ? fn_samples_masked_table(w, sample, &all, &masked) : all;
-    fn_columns_stats(w->kernels, w->dtype, &t, w->eps, true, s);
-    add_columns(w, &t, s, c, first, sums);
+    const size_t some = to - c < FN_COLUMNS ? to - c : FN_COLUMNS;
+    column_stats(w, sample, c, some, s);
+    add_columns(w, some, s, c, first, sums);
   }
   double mean[FN_COLUMNS], var[FN_COLUMNS];
   if (fn_samples_given(w))
@@ -230,19 +240,23 @@ static void find(const fn_samples_work *w, size_t sample, size_t first, size_t n
   }
 }
 
-/* Groups of a channel each, none of them slow: their statistics are those of their
- * columns. False if that is not so. */
-static bool find_each(const fn_samples_work *w, size_t sample, size_t first, size_t n,
-                      fn_column_stats *s) {
-  if (w->groups != w->channels || w->is_masked || fn_samples_given(w))
-    return false;
-  const fn_table t = columns_of(w, sample, first, n);
-  fn_columns_stats(w->kernels, w->dtype, &t, w->eps, true, s);
-  return !s->any_slow;
+/* Groups of a channel each: their statistics are those of their columns, s, all of them
+ * on their own. Only if one is slow there is something in `found`. */
+static void find_each(const fn_samples_work *w, size_t sample, size_t first, size_t n,
+                      fn_column_stats *s, group_found *found) {
+  column_stats(w, sample, first, n, s);
+  for (size_t g = 0; s->any_slow && g < n; g++) {
+    const double hi = fn_get(w->dtype, &s->hi, g), lo = fn_get(w->dtype, &s->lo, g);
+    found[g] = (group_found){.mean = hi + lo, .var = s->var[g]};
+    if (!s->is_slow[g])
+      continue;
+    find_slow(w, sample, first + g, &found[g]);
+    s->var[g] = 1.0;
+  }
 }
 
 /* What is found of n groups from `first` on, to the caller and into the sums over
- * samples. */
+ * samples; `found` or, if that is NULL, s. */
 static void report(const fn_samples_work *w, size_t sample, size_t first, size_t n,
                    size_t count, const group_found *found, const fn_column_stats *s,
                    fn_sample_sums *sums) {
@@ -334,9 +348,10 @@ void fn_samples_columns(const fn_samples_work *w, size_t sample, size_t first, s
     fn_samples_empty(w, sample, first, n);
     return;
   }
-  if (find_each(w, sample, first, n, &s)) {
-    report(w, sample, first, n, count, NULL, &s, sums);
-    apply(w, sample, from, n, NULL, first, &s);
+  if (w->groups == w->channels && !fn_samples_given(w) && !are_apart(w)) {
+    find_each(w, sample, first, n, &s, found);
+    report(w, sample, first, n, count, s.any_slow ? found : NULL, &s, sums);
+    apply(w, sample, from, n, s.any_slow ? found : NULL, first, &s);
     return;
   }
   find(w, sample, first, n, &s, found);

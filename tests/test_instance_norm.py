@@ -191,6 +191,28 @@ def test_same_bits_whatever_runs_it(
 
 
 @pytest.mark.parametrize("axis", [1, -1])
+def test_bits_do_not_depend_on_the_other_channels_or_a_mask(
+    isa: str, axis: int
+) -> None:
+    # The mean is 100 and so little that one double does not hold all of both.
+    x = np.full((1, 2, 200), 100, np.float32)
+    x[0, 0, 7] = np.nextafter(x[0, 0, 7], np.float32(101))
+    beside = x.copy()
+    beside[0, 1] = 3e38 * (-1.0) ** np.arange(200)  # out of range: the slow way
+    longer = np.concatenate([x, x[..., :9] + 5], 2)
+    mask = np.arange(209) < 200
+
+    def first(x: Array, **options: Any) -> Array:
+        x = x if axis == 1 else last(x)
+        y = fastnorm.instance_norm(x, channel_axis=axis, **options)
+        return np.moveaxis(y, axis, 1)[0, 0, :200].copy()
+
+    assert same_bits(first(beside), first(x)), isa
+    part = mask if axis == 1 else mask[:, None]
+    assert same_bits(first(longer, mask=part), first(x)), isa
+
+
+@pytest.mark.parametrize("axis", [1, -1])
 @pytest.mark.parametrize("own", [True, False])
 def test_nan_and_inf_stay_in_their_instance(
     isa: str, axis: int, own: bool, dtype: str
