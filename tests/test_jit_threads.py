@@ -40,13 +40,13 @@ def counts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     found: list[int] = []
     own = _threads._shared
 
-    def counted(call: Any, count: int, args: Any) -> bool:
+    def counted(call: Any, count: int, *args: Any) -> bool:
         def called(*args: Any) -> None:
             found.append(numba.get_num_threads())
             call(*args)
 
         before = numba.get_num_threads()
-        shared = own(called, count, args)
+        shared = own(called, count, *args)
         assert numba.get_num_threads() == before
         return shared
 
@@ -184,6 +184,28 @@ def test_the_bits_are_the_same_for_one_thread_and_two(
         counts.clear()
         assert all(map(same_bits, one, two)), shape
         assert np.any(np.isnan(one[0])) and not np.all(np.isnan(one[0]))
+
+
+@several
+def test_the_channels_of_one_sample_are_those_of_many(counts: list[int]) -> None:
+    c = 600
+    x, mean, var = 3 + random((1, c, 157)), random(c, seed=1), np.ones(c, np.float32)
+    weight, bias = random(c, seed=2), random(c, seed=3)
+    var[::7], weight[::7] = 1e-14, 1e30  # more than their kernel trusts a float with
+    for statistics in (False, True):  # with them the kernel keeps more of channels
+        call = (mean, var, weight, bias)
+        more = {"return_stats": statistics, "eps": 0.0}
+        found = [jit.batch_norm(x, *call, num_threads=n, **more) for n in (1, 2)]
+        twice = np.repeat(x, 2, 0)
+        found.append(jit.batch_norm(twice, *call, num_threads=1, **more))
+        assert counts == [2]
+        counts.clear()
+        if not statistics:
+            found = [(y,) for y in found]
+        assert all(map(same_bits, found[0], found[1]))
+        assert same_bits(found[0][0][0], found[2][0][1])
+        wanted = fastnorm.batch_norm(x, *call, eps=0.0)
+        np.testing.assert_allclose(found[0][0], wanted, 1e-6, 1e-6)
 
 
 @several

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import fastnorm
+from fastnorm import get_num_threads
 
 from . import _batch, _channels, _rows, _samples, _tables
+from ._compile import Kernel
 from ._hooks import NO_HOOKS
 from ._memory import LIKE
 from ._threads import BYTES_IN_LOOPS, BYTES_PER_THREAD, run
@@ -26,6 +27,7 @@ PIECES = 64
 CACHE_BYTES = 262144  # what a second-level cache keeps beside other things
 NO_EXTRAS = (None, None)
 NOTHING = np.empty((6, 0))
+update = Kernel(_channels.update_running)
 CALLED = {  # what the binding hands over, and what a caller gives for it
     "mask": "mask or lengths",
     "post_add_dtype": "post_add",
@@ -61,11 +63,6 @@ def _refuse(norm: str, more: dict[str, Any]) -> None:
         )
 
 
-def _eps(value: float, default: float) -> float:
-    """As the C API has it: 0 is the default, a negative one exactly 0."""
-    return default if value == 0.0 else max(value, 0.0)
-
-
 class Backend:
     """What serves the calls of `run_on`, with hooks of a user or none.
 
@@ -78,10 +75,6 @@ class Backend:
         self.hooks = hooks
         self.extras = extras
         self.beside = beside
-
-    def _extras_of(self, extents: tuple[int, ...], last: bool = False) -> Any:
-        """The extras of both hooks for the kernel's lines, which these extents give."""
-        return NO_EXTRAS if self.extras is None else self.extras(extents, last)
 
     def rows(
         self, norm: str, dtypes: tuple[int, int, int], x: int, y: int, weight: int,
@@ -99,25 +92,27 @@ class Backend:
                 num_threads, more,
             )  # fmt: skip
             return
+        threads = num_threads or get_num_threads()
         likes, centered, initial, size, streams, blocks = _row_way(
-            norm, dtypes, rows, cols, inner, self.beside, _is_alone(num_threads)
+            norm, dtypes, rows, cols, inner, self.beside, threads == 1
         )
         one = 0.0
         if more or norm == "l2_norm":
             one = self._row_options(norm, dtypes, more)
-        if eps == 0.0:
-            eps = initial
-        call = (weight, bias, mean, rstd, cols, eps if eps > 0.0 else 0.0, one)
+        if eps <= 0.0:  # as the C API has it
+            eps = initial if eps == 0.0 else 0.0
+        call = (weight, bias, mean, rstd, cols, eps, one)
         arrays = (x, y, rows, x_stride, y_stride)
+        kinds, extras = dtypes, NO_EXTRAS
+        if self.extras is not None:
+            lines = (rows, cols, inner) if inner > 1 else (rows, 1, cols)
+            kinds, extras = None, self.extras(lines, False)
         if inner > 1:
-            extras = self._extras_of((rows, cols, inner))
-            run(_tables.inner, self.hooks, num_threads, size, call, arrays, inner,
-                likes, centered, *extras)  # fmt: skip
+            args = (call, arrays, inner, likes, centered, *extras)
+            run(_tables.inner, self.hooks, threads, size, kinds, args)
             return
-        streams = streams and x != y
-        extras = self._extras_of((rows, 1, cols))
-        run(_rows.rows, self.hooks, num_threads, size, call, arrays, likes, centered,
-            streams, blocks, *extras)  # fmt: skip
+        args = (call, arrays, likes, centered, streams and x != y, blocks, *extras)
+        run(_rows.rows, self.hooks, threads, size, kinds, args)
 
     def _row_options(
         self, norm: str, dtypes: tuple[int, ...], more: dict[str, Any]
@@ -161,11 +156,14 @@ class Backend:
         if more:
             used = more.pop("stored", used)
             _refuse(norm, more)
+        threads = num_threads or get_num_threads()
         make, cut, lines, last, likes, size = _channel_way(
-            norm, dtypes, extents, strides, training, prologue, _is_alone(num_threads)
+            norm, dtypes, extents, strides, training, prologue, threads == 1
         )
         places = (x, y, weight, bias, mean, rstd, *used)
-        eps = _eps(numbers[2], 1e-5)
+        momentum, tracked, eps = numbers
+        if eps <= 0.0:  # as the C API has it
+            eps = 1e-5 if eps == 0.0 else 0.0
         streams = size + self.beside >= STREAM_BYTES and x != y
         options: tuple[Any, ...]
         if norm == "batch_norm":
@@ -175,19 +173,22 @@ class Backend:
         else:
             options = (training, eps, norm == "instance_norm", streams)
             found = np.empty((2, extents[0] * extents[3]))
-        extras = self._extras_of(lines, last)
-        run(make, self.hooks, num_threads, size, places, extents[:4], strides, options,
-            likes, found, *cut, *extras)  # fmt: skip
+        kinds, extras = dtypes, NO_EXTRAS
+        if self.extras is not None:
+            kinds, extras = None, self.extras(lines, last)
+        run(make, self.hooks, threads, size, kinds,
+            (places, extents[:4], strides, options, likes, found, *cut, *extras)
+        )  # fmt: skip
         if training and running_mean:
             n = extents[2]
             if norm == "batch_norm":
                 n *= extents[0]
             else:
                 found = found.reshape(2, extents[0], extents[3]).mean(1)
-            _channels.update_running(
-                (running_mean, running_var), _factor(*numbers[:2]), n / (n - 1.0),
-                found[0], found[1], likes[2], likes[0],
-            )  # fmt: skip
+            factor = _factor(momentum, tracked)
+            update((dtypes[2], dtypes[0]),
+                   ((running_mean, running_var), factor, n / (n - 1.0), found, likes[2],
+                    likes[0]))  # fmt: skip
 
     def _after_prologue(
         self, x: int, lines: tuple[int, int, int], steps: tuple[int, int],
@@ -200,9 +201,11 @@ class Backend:
         """
         likes, _, _ = _likes("fuse", dtypes)
         made = np.empty(lines, DTYPES[_working(dtypes[0])])
-        before, _ = self._extras_of(lines, last)
-        run(_tables.prepared, (self.hooks[0], None), num_threads, 2 * made.nbytes, x,
-            made.ctypes.data, lines, steps, likes, before)  # fmt: skip
+        before = None if self.extras is None else self.extras(lines, last)[0]
+        threads = num_threads or get_num_threads()
+        args = (x, made.ctypes.data, lines, steps, likes, before)
+        run(_tables.prepared, (self.hooks[0], None), threads, 2 * made.nbytes, None,
+            args)  # fmt: skip
         after = self.extras and (lambda *which: (None, self.extras(*which)[1]))
         return made, Backend((None, self.hooks[1]), after, self.beside)
 
@@ -213,14 +216,16 @@ class Backend:
         """Mean and sum of squared deviations of channels."""
         _refuse("moments", more)
         batch, channels, spatial = extents
+        threads = num_threads or get_num_threads()
+        dtypes = (dtype,) * 3
         make, cut, _, _, likes, size = _channel_way(
-            "moments", (dtype,) * 3, (*extents, channels, False), (*strides, 0, 0),
-            True, False, _is_alone(num_threads),
+            "moments", dtypes, (*extents, channels, False), (*strides, 0, 0), True,
+            False, threads == 1,
         )  # fmt: skip
         found = np.empty((6, channels))
-        run(make, self.hooks, num_threads, size // 2, (x, 0, 0, 0, 0, 0, 0, 0),
-            (*extents, channels), (*strides, 0, 0), (True, 0.0, False), likes, found,
-            *cut, *NO_EXTRAS)  # fmt: skip
+        run(make, self.hooks, threads, size // 2, dtypes,
+            ((x, 0, 0, 0, 0, 0, 0, 0), (*extents, channels), (*strides, 0, 0),
+             (True, 0.0, False), likes, found, *cut, *NO_EXTRAS))  # fmt: skip
         _channels.write_moments(found, float(batch * spatial), mean, m2)
 
 
@@ -241,10 +246,6 @@ def _of_columns(
     """Whether the statistics are those of columns: channels are last."""
     table = extents[2] == 1 and (extents[1] == 1 or strides[1] == 1)
     return extents[4] or (table and norm in ("batch_norm", "moments"))
-
-
-def _is_alone(num_threads: int) -> bool:
-    return (num_threads or fastnorm.get_num_threads()) == 1
 
 
 def _blocks(lines: int, size: int, alone: bool) -> int:

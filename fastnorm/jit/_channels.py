@@ -148,15 +148,15 @@ def _set_given(c, arrays, eps, likes, at):
 
 
 @njit(error_model="numpy")
-def set_factors(arrays, channels, eps, likes, by):
-    """hi, scale and offset of all channels to `by`, from what is stored.
+def set_factors(arrays, first, end, eps, likes, by):
+    """hi, scale and offset of channels [first, end) to `by`, from what is stored.
 
     How many of them the working type has no room for. A loop whose only branches are
     about pointers is one that is made of vectors.
     """
     at = by[0].ctypes.data, by[1].ctypes.data, by[2].ctypes.data
     bad = 0
-    for c in range(channels):
+    for c in range(first, end):
         _, _, _, fits = _set_given(c, arrays, eps, likes, at)
         bad += 0 if fits else 1
     return bad
@@ -169,10 +169,10 @@ def is_found_used(bad, arrays):
 
 
 @njit(error_model="numpy")
-def set_found(arrays, channels, eps, likes, by, found):
+def set_found(arrays, first, end, eps, likes, by, found):
     """Mean, var and rstd, and 1 where factors do not fit."""
     at = by[0].ctypes.data, by[1].ctypes.data, by[2].ctypes.data
-    for c in range(channels):
+    for c in range(first, end):
         mean, var, root, fits = _set_given(c, arrays, eps, likes, at)
         found[0, c], found[1, c], found[2, c] = mean, var, root
         found[3, c] = 0.0 if fits else 1.0
@@ -194,23 +194,22 @@ def set_found_factors(arrays, channels, eps, likes, by, columns, found):
 
 
 @njit(error_model="numpy")
-def report_all(arrays, channels, found, like):
+def report_all(arrays, first, end, found, like):
     if arrays[4] == 0 and arrays[5] == 0:
         return
-    for c in range(channels):
+    for c in range(first, end):
         report(arrays[4], c, found[0, c], like)
         report(arrays[5], c, found[2, c], like)
 
 
 @njit(error_model="numpy")
-def update_running(running, factor, unbias, mean, var, like, like_x):
-    """Running mean and variance take in those of a batch, the variance unbiased."""
+def update_running(running, factor, unbias, found, like, like_x):
+    """Running mean and variance take in found[0] and found[1], the latter unbiased."""
     for k in range(2):
         by = factor * unbias if k == 1 else factor
-        new = var if k == 1 else mean
-        for c in range(mean.size):
+        for c in range(found.shape[1]):
             old = np.float64(widen(fetch(running[k], c, like)))
-            value = working((1.0 - factor) * old + by * new[c], like_x)
+            value = working((1.0 - factor) * old + by * found[k, c], like_x)
             store(running[k], c, narrow(value, like))
 
 

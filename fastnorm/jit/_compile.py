@@ -14,7 +14,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from numba import njit
+from numba import njit, typeof
 
 CACHE = os.environ.get("FASTNORM_JIT_CACHE", "1") != "0"
 MOST = 256
@@ -30,6 +30,29 @@ def _after_fork():
 
 
 os.register_at_fork(after_in_child=_after_fork)
+
+
+class Kernel:
+    """A function that Numba compiles for the types that it is called with.
+
+    `kinds` says which these are, or is None where it is unknown. Of known ones Numba
+    need not look at each of some forty arguments to find what it has compiled: half of
+    a microsecond of one.
+    """
+
+    def __init__(self, dispatcher):
+        self.dispatcher = dispatcher
+        self.compiled = {}
+
+    def __call__(self, kinds, args):
+        call = self.compiled.get(kinds)
+        if call is not None:
+            call(*args)
+            return
+        self.dispatcher(*args)
+        found = self.dispatcher.overloads.get(tuple(typeof(arg) for arg in args))
+        if kinds is not None and found is not None:
+            self.compiled[kinds] = found.entry_point
 
 
 def kernel(make, hooks, shared):
@@ -61,10 +84,12 @@ def _kernel(make, hooks, shared):
     # What is kept on disk is found by this name and the time of this one source file,
     # whatever the options are and the code that is called.
     function.__qualname__ += f"_shared_{_code()}" if shared else f"_{_code()}"
-    return njit(
-        function,
-        nogil=True,
-        error_model="numpy",
-        parallel=shared,
-        cache=CACHE and hooks == (None, None),
+    return Kernel(
+        njit(
+            function,
+            nogil=True,
+            error_model="numpy",
+            parallel=shared,
+            cache=CACHE and hooks == (None, None),
+        )
     )

@@ -78,21 +78,39 @@ def whole(total, rest):
     return both if both == both else total
 
 
-@njit(error_model="numpy")
-def shift_of(p, segs, step, length, size, like):
-    """The mean of eight elements from all over a run."""
+@njit(error_model="numpy", forceinline=True)
+def _sample(i, n, segs, step, length):
+    k = i * (n >> 3) if n >= 8 else i % n
+    return k // length * step + k % length if segs > 1 else k
+
+
+@njit(error_model="numpy", forceinline=True)
+def samples_of(segs, step, length):
+    """Eight places from all over a run, each element more than once if it has fewer."""
     n = segs * length
-    total = 0.0
-    count = min(n, 8)
-    apart = max(n >> 3, 1)
-    for i in range(count):
-        k = i * apart
-        if segs > 1:
-            k = k // length * step + k % length
-        total += 0.125 * np.float64(widen(fetch(p, k, like)))
-    if count < 8:
-        total *= 8.0 / count
-    return working(total, like)
+    return (
+        _sample(0, n, segs, step, length), _sample(1, n, segs, step, length),
+        _sample(2, n, segs, step, length), _sample(3, n, segs, step, length),
+        _sample(4, n, segs, step, length), _sample(5, n, segs, step, length),
+        _sample(6, n, segs, step, length), _sample(7, n, segs, step, length),
+    )  # fmt: skip
+
+
+@njit(error_model="numpy", forceinline=True)
+def _two(p, first, second, like):
+    return widen(fetch(p, first, like)) + widen(fetch(p, second, like))
+
+
+@njit(error_model="numpy", forceinline=True)
+def shift_at(p, places, like):
+    """The mean of what is there, without a loop, in which each would wait.
+
+    Sums that overflow are those of runs whose squares do long before.
+    """
+    a, b, c, d, e, f, g, h = places
+    first = _two(p, a, b, like) + _two(p, c, d, like)
+    last = _two(p, e, f, like) + _two(p, g, h, like)
+    return (first + last) * working(0.125, like)
 
 
 @njit(error_model="numpy", forceinline=True)
@@ -149,7 +167,7 @@ def is_lost(mean_square, eps, like):
 def find_moments(p, segs, step, length, size, like, eps):
     """Mean as hi + lo, the same in float64, the variance, and whether to trust them."""
     of_n = 1.0 / (np.float64(segs) * np.float64(length))
-    shift = shift_of(p, segs, step, length, size, like)
+    shift = shift_at(p, samples_of(segs, step, length), like)
     s, q = run_sums(p, segs, step, length, size, like, shift)
     m, square = s * of_n, q * of_n
     for _ in range(2):

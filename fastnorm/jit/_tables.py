@@ -150,10 +150,10 @@ def batch(prologue, epilogue):
             finish_columns(shift, sums, np.float64(rows), like, options[1], columns)
             bad = set_found_factors(arrays, cols, options[1], likes, by, columns, found)
         else:
-            bad = set_factors(arrays, cols, options[1], likes, by)
+            bad = set_factors(arrays, 0, cols, options[1], likes, by)
             if is_found_used(bad, arrays):
-                set_found(arrays, cols, options[1], likes, by, found)
-        report_all(arrays, cols, found, like)
+                set_found(arrays, 0, cols, options[1], likes, by, found)
+        report_all(arrays, 0, cols, found, like)
         # Columns whose factors need float64 are few, and mostly none.
         lost = cols if bad > 0 else 0
         wide = np.empty((6, lost), np.float64)

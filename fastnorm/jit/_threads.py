@@ -18,8 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 import numba
 
-import fastnorm
-
 from . import _fork
 from ._compile import kernel
 
@@ -89,54 +87,63 @@ class _Loop:
 _loop = _Loop()
 
 
-def run(
-    make: Callable[..., Any], hooks: tuple[Any, ...], wanted: int, size: int, *args: Any
-) -> None:
-    """Call the kernel over `size` bytes.
+@numba.njit
+def _exchange(count: int) -> int:
+    """Set Numba's number of threads; what it was. From Python that takes 1.6 us."""
+    before = numba.get_num_threads()
+    if before != count:
+        numba.set_num_threads(count)
+    return before
 
-    With as many threads as `wanted`, or as `fastnorm.set_num_threads` says for 0, if
-    the work is worth it, there are as many, and nobody uses them.
+
+def run(
+    make: Callable[..., Any], hooks: tuple[Any, ...], threads: int, size: int,
+    kinds: Any, args: tuple[Any, ...],
+) -> None:  # fmt: skip
+    """Call the kernel over `size` bytes; kinds: see `Kernel`.
+
+    With as many of these threads as the work is worth, if there are as many and nobody
+    uses them.
     """
+    if threads == 1 or size < 2 * BYTES_IN_LOOPS:
+        kernel(make, hooks, False)(kinds, args)
+        return
     is_small = size < 2 * BYTES_PER_THREAD
     share = BYTES_IN_LOOPS if is_small else BYTES_PER_THREAD
-    count = 1
-    if size >= 2 * share and wanted != 1:
-        count = wanted if wanted > 0 else fastnorm.get_num_threads()
-        count = min(count, size // share, numba.config.NUMBA_NUM_THREADS)
+    count = min(threads, size // share, numba.config.NUMBA_NUM_THREADS)
     if count > 1 and is_small:
-        _small(make, hooks, size, count, args)
-    elif count < 2 or not _shared(kernel(make, hooks, True), count, args):
-        kernel(make, hooks, False)(*args)
+        _small(make, hooks, size, count, kinds, args)
+    elif count < 2 or not _shared(kernel(make, hooks, True), count, kinds, args):
+        kernel(make, hooks, False)(kinds, args)
 
 
 def _small(
-    make: Callable[..., Any], hooks: Any, size: int, count: int, args: tuple[Any, ...]
-) -> None:
+    make: Callable[..., Any], hooks: Any, size: int, count: int, kinds: Any,
+    args: tuple[Any, ...],
+) -> None:  # fmt: skip
     """Call it with threads in a loop that gains by them."""
     begun = time.perf_counter()
     shared = _loop.shares((make, hooks, size), begun)
     if shared:
-        shared = _shared(kernel(make, hooks, True), count, args)
+        shared = _shared(kernel(make, hooks, True), count, kinds, args)
     if not shared:
-        kernel(make, hooks, False)(*args)
+        kernel(make, hooks, False)(kinds, args)
     _loop.note(begun, time.perf_counter(), shared)
 
 
-def _shared(call: Callable[..., None], count: int, args: tuple[Any, ...]) -> bool:
+def _shared(
+    call: Callable[..., None], count: int, kinds: Any, args: tuple[Any, ...]
+) -> bool:
     """Whether there were threads for the call, which has been made then."""
     lock = _busy
     if _fork.left_behind or not lock.acquire(blocking=False):
         return False
     try:
-        before = numba.get_num_threads()
-        if before == count:
-            call(*args)
-            return True
-        numba.set_num_threads(count)
+        before = _exchange(count)
         try:
-            call(*args)
+            call(kinds, args)
         finally:
-            numba.set_num_threads(before)
+            _exchange(before)
     finally:
         lock.release()
     return True
