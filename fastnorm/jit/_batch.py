@@ -119,9 +119,9 @@ def _channels(first, n, arrays, shape, strides, options, likes, hooks, extras, f
     """Channels [first, first + n): what follows from their sums is made of vectors."""
     batch, _, spatial, _ = shape
     like = likes[0]
-    shift, sums = np.empty(n, np.float64), np.empty((2, n), np.float64)
-    columns, here = np.empty((5, n), np.float64), np.empty((4, n), np.float64)
-    by = np.empty((3, n), np.float64)
+    room = np.empty((15, n), np.float64)
+    shift, sums, columns = room[0], room[1:3], room[3:8]
+    here, by = room[8:12], room[12:15]
     _sums_of_channels(first, n, arrays[0], shape, strides, like, shift, sums)
     count = np.float64(batch) * np.float64(spatial)
     finish_columns(shift, sums, count, like, options[1], columns)
@@ -146,7 +146,7 @@ def _channels(first, n, arrays, shape, strides, options, likes, hooks, extras, f
         for i in range(samples):
             x, y, line = _ends(i, first + k, arrays, strides, likes, extras)
             apply_one(x, y, spatial, values, likes, hooks, line, 0)
-    keep(by)
+    keep(room)
 
 
 def batch(prologue, epilogue):
