@@ -61,12 +61,17 @@ fn_runs fn_run_chunk(const fn_runs *g, fastnorm_dtype dtype, size_t r, size_t i)
  * 38.8, AMD EPYC Zen 5, avx512). */
 static void find_samples(const fn_runs *g, fastnorm_dtype dtype, fn_samples *s) {
   const size_t vec = dtype == FASTNORM_FLOAT32 ? 32 : 16;
-  const size_t per_segment = (g->len + vec - 1) / vec, steps = g->segs * per_segment;
+  /* Divisions are slow, but for those by a constant: five of others took 1.4 % of group
+   * norm of [32, 256, 196]. */
+  const size_t per_segment =
+      dtype == FASTNORM_FLOAT32 ? (g->len + 31) / 32 : (g->len + 15) / 16;
+  const size_t steps = g->segs * per_segment;
   s->count = steps < 4 ? steps : steps < 8 ? 2 : 4;
   s->all = 0;
+  const size_t apart = s->count == 4 ? steps / 4 : steps < 4 ? 1 : steps / 2;
   for (size_t i = 0; i < s->count; i++) {
-    const size_t step = steps < 4 ? i : steps / s->count * i;
-    const size_t seg = g->segs == 1 ? 0 : step / per_segment; /* a division is slow */
+    const size_t step = apart * i;
+    const size_t seg = g->segs == 1 ? 0 : step / per_segment;
     const size_t from = (step - seg * per_segment) * vec;
     s->at[i] = (ptrdiff_t)seg * g->seg_stride + (ptrdiff_t)from;
     s->n[i] = g->len - from < vec ? g->len - from : vec;

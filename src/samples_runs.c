@@ -75,8 +75,9 @@ static void spread(const fn_samples_work *w, group_state *state, size_t first, s
  * statistics of their group. */
 static void scale(const fn_samples_work *w, size_t first, size_t n, channel_block *b) {
   bool was_slow[FN_GROUP];
-  for (size_t i = 0; i < n; i++)
-    was_slow[i] = b->s->any_slow && b->s->is_slow[i];
+  const bool any_was = b->s->any_slow;
+  for (size_t i = 0; any_was && i < n; i++)
+    was_slow[i] = b->s->is_slow[i];
   b->weight =
       fn_vector_read(w->kernels, w->dtype, &w->weight, first, n, &b->weight_room);
   b->bias = fn_vector_read(w->kernels, w->dtype, &w->bias, first, n, &b->bias_room);
@@ -91,7 +92,7 @@ static void scale(const fn_samples_work *w, size_t first, size_t n, channel_bloc
   fn_scale(w->kernels, w->dtype, &in, &b->s->any_slow, b->s->is_slow, &b->rstd,
            &b->scale, &b->offset);
   for (size_t i = 0; b->s->any_slow && i < n; i++)
-    if (b->s->is_slow[i] && !was_slow[i])
+    if (b->s->is_slow[i] && !(any_was && was_slow[i]))
       fn_slow_given(fn_get(w->dtype, &b->s->hi, i), fn_get(w->dtype, &b->s->lo, i),
                     b->s->var[i], w->eps, &b->s->slow[i]);
 }
