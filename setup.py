@@ -99,8 +99,10 @@ def smaller(source: str) -> list[str]:
         # always_inline, or else a Py_DECREF would be a call: 0.87 us for layer norm of
         # a row of 768 where this takes 0.61, and -O2 takes 0.57 and 180 KB.
         flags += ["-Os", "-Dinline=inline __attribute__((always_inline))"]
-    elif any(word in source for word in ("slow", "care", "running_moments")):
-        # What hostile data need, and a state's arguments.
+    elif source == "masked.c" or any(
+        word in source for word in ("slow", "care", "running_moments")
+    ):
+        # What hostile data need, and the arguments of masks and of a state.
         flags += ["-Os"]
     else:
         # -Os saves 40 KB, and costs batch norm with lengths a half of its speed.

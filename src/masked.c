@@ -236,6 +236,21 @@ static void find_lengths(fn_mask *m) {
   m->lengths = m->found;
 }
 
+static void find_words(fn_mask *m) {
+  const size_t per = (m->positions + 63) / 64;
+  if (!m->bytes || m->weighted || !fn_mask_is_shared(m) ||
+      per > FN_MASK_WORDS / m->samples)
+    return;
+  m->words_per_sample = per;
+  for (size_t n = 0; n < m->samples; n++)
+    for (size_t k = 0; k < per; k++) {
+      const size_t i = 64 * k, left = m->positions - i;
+      m->words[n * per + k] = fn_mask_bits(
+          m->kernels, bytes_of(m, n, 0) + (ptrdiff_t)i * m->position_stride,
+          m->position_stride, m->element, left < 64 ? left : 64);
+    }
+}
+
 fastnorm_status fn_mask_look(fn_mask *m, bool by_sample, fn_mask_survey *found) {
   const size_t channels = fn_mask_is_shared(m) ? 1 : m->channels;
   const size_t pieces = by_sample ? m->samples : 1, per = m->samples / pieces;
@@ -254,7 +269,9 @@ fastnorm_status fn_mask_look(fn_mask *m, bool by_sample, fn_mask_survey *found) 
         found->most = count;
     }
   found->all &= !m->weighted;
-  if (good && !found->all)
+  if (good && !found->all) {
     find_lengths(m);
+    find_words(m);
+  }
   return good ? FASTNORM_OK : FASTNORM_ERROR_WEIGHT;
 }

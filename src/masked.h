@@ -16,8 +16,10 @@
 #include "formats.h"
 #include "runs.h"
 
-/* Of so many samples bytes may become lengths. */
+/* Of so many samples bytes may become lengths, and of so many times 64 positions bits.
+ */
 #define FN_MASK_SAMPLES 256
+#define FN_MASK_WORDS   1024
 
 /* A caller's mask, checked; not to be copied. Channels of `positions` each in every one
  * of `samples`; a table [batch, channels] is one sample, but for lengths. */
@@ -31,6 +33,9 @@ typedef struct fn_mask {
   size_t samples, positions, channels;
   bool keep;
   size_t found[FN_MASK_SAMPLES]; /* where lengths point that fn_mask_look() has found */
+  size_t
+      words_per_sample; /* 0: there are none; bit i of word k is position 64 * k + i */
+  uint64_t words[FN_MASK_WORDS];
 } fn_mask;
 
 /* False if there is none. `array` is what fn_check_arrays() is to look at. */
@@ -100,8 +105,9 @@ typedef struct fn_mask_survey {
 
 /* FASTNORM_ERROR_MASK if a length is above the number of positions,
  * FASTNORM_ERROR_WEIGHT if a weight is none. Finds out whether m is weighted, and where
- * bytes say no more than lengths would makes them lengths: those are not read again for
- * every channel (training of [32, 256, 196], padded: 964 -> 540 us). */
+ * bytes say no more than lengths would makes them lengths, and others, if they are one
+ * pattern for all channels, bits: bytes are not read again for every channel (training
+ * of [32, 256, 196], padded: 964 -> 540 us). */
 fastnorm_status fn_mask_look(fn_mask *m, bool by_sample, fn_mask_survey *found);
 
 /* Asks for what is read or written later, where samples are short: the memory does not
@@ -124,7 +130,10 @@ typedef struct fn_positions {
   bool weighted;       /* read by masked_weights.c: all positions, in any order */
   size_t lengths_step; /* 1, or 0 where all samples have the same length */
   size_t samples, positions;
-  size_t width;                          /* adjacent elements of x at each position */
+  const uint64_t
+      *words;        /* NULL, or see fn_mask: those of a sample, and from one sample */
+  size_t words_step; /* to the next */
+  size_t width;      /* adjacent elements of x at each position */
   ptrdiff_t x_stride, x_position_stride; /* elements */
   size_t index, sample, position;
 } fn_positions;
@@ -157,6 +166,10 @@ void fn_masked_gather(fastnorm_dtype working, const fn_source *s, const void *x,
  * which is at x. */
 void fn_positions_gather(fastnorm_dtype working, const fn_source *s, const void *x,
                          size_t i, size_t n, size_t width, void *out);
+
+/* The same of all of several runs from their beginning on, where the mask's bits are
+ * there and x has the working type: false, and nothing done, elsewhere. */
+bool fn_positions_pack(fastnorm_dtype working, const fn_runs *g, void *out);
 
 /* Whether the elements of a run lie one after another in x, which has the working
  * type: then `in_place` is that run without a source. */

@@ -25,6 +25,8 @@ void fn_masked_begin(const fn_mask *m, const fn_formats *f, size_t channel,
       .lengths_step = 1,
       .samples = m->samples,
       .positions = m->positions,
+      .words = m->words_per_sample > 0 ? m->words : NULL,
+      .words_step = m->words_per_sample,
       .width = 1,
       .x_stride = x_stride,
       .x_position_stride = x_position_stride};
@@ -38,6 +40,9 @@ void fn_masked_begin_sample(const fn_mask *m, const fn_formats *f, size_t sample
     s->where.bytes += (ptrdiff_t)sample * m->stride;
   else
     s->where.lengths += sample;
+  if (s->where.words)
+    s->where.words += sample * m->words_per_sample;
+  s->where.words_step = 0;
   s->where.samples = 1;
 }
 
@@ -195,9 +200,12 @@ static size_t gather_some(fastnorm_dtype working, const fn_source *s, const void
     skip(p, block, count);
     return count;
   }
-  const size_t count = smaller(s->kernels->pack(v, block, bits, packed), n);
+  const size_t all = s->kernels->pack(v, block, bits, packed), count = smaller(all, n);
   memcpy(out, packed, count * fn_dtype_size(working));
-  seek_in_block(p, block, count);
+  if (count == all)
+    skip(p, block, count);
+  else
+    seek_in_block(p, block, count);
   return count;
 }
 
@@ -264,6 +272,49 @@ void fn_positions_gather(fastnorm_dtype working, const fn_source *s, const void 
     i += k;
     n -= k;
   }
+}
+
+/* One run: n elements, from position 0 of sample 0 on, which is at x. From out on there
+ * is room for `room` of them, and what is behind the n will be written later. */
+static void pack_run(fastnorm_dtype working, const fn_source *s, const void *x,
+                     size_t n, size_t room, void *out) {
+  const fn_positions *p = s->positions;
+  const size_t per = (p->positions + BLOCK - 1) / BLOCK;
+  size_t done = 0, asked = 0;
+  for (size_t sample = 0; sample < p->samples && done < n; sample++) {
+    const uint64_t *words = p->words + sample * p->words_step;
+    const char *v =
+        (const char *)x + (ptrdiff_t)sample * p->x_stride * (ptrdiff_t)s->element;
+    while (asked < sample + AHEAD)
+      ask_for_sample(s, x, ++asked);
+    for (size_t k = 0; k < per && done < n; k++) {
+      const size_t block = smaller(p->positions - k * BLOCK, BLOCK);
+      double packed[BLOCK];
+      void *to = fn_element(working, out, (ptrdiff_t)done);
+      const bool fits = room - done >= BLOCK; /* for what pack may write */
+      const size_t count = smaller(s->kernels->pack(v + k * BLOCK * s->element, block,
+                                                    words[k], fits ? to : packed),
+                                   n - done);
+      if (!fits)
+        memcpy(to, packed, count * s->element);
+      done += count;
+    }
+  }
+}
+
+bool fn_positions_pack(fastnorm_dtype working, const fn_runs *g, void *out) {
+  const fn_source *s = g->source;
+  const fn_positions *p = s->positions;
+  const size_t n = g->segs * g->len;
+  if (!p->words || p->width > 1 || p->x_position_stride != 1 ||
+      s->gather.dtype != working || g->at > 0)
+    return false;
+  for (size_t r = 0; r < g->rows; r++) {
+    const ptrdiff_t i = (ptrdiff_t)r * g->row_stride;
+    pack_run(working, s, (const char *)g->x + i * (ptrdiff_t)s->element, n,
+             (g->rows - r) * n, fn_element(working, out, (ptrdiff_t)(r * n)));
+  }
+  return true;
 }
 
 bool fn_positions_adjacent(fastnorm_dtype working, const fn_runs *g,

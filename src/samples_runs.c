@@ -169,6 +169,12 @@ static void report(const fn_samples_work *w, size_t at, size_t n, size_t count,
   }
 }
 
+/* Whether what takes part of these groups fits a stage, and is not weighted. */
+static bool is_packed(const fn_samples_work *w, const fn_runs *g) {
+  return g->source && g->source->positions && !w->mask.weighted &&
+         g->rows * g->len <= fn_stage_elements(w->dtype);
+}
+
 static void begin(const fn_samples_work *w, size_t sample, size_t first, size_t n,
                   fn_sample_sums *sums, size_t to, group_state *state) {
   const size_t count = fn_samples_count(w, sample, first);
@@ -180,7 +186,10 @@ static void begin(const fn_samples_work *w, size_t sample, size_t first, size_t 
     return;
   }
   fn_masked_source masked;
-  const fn_runs g = groups_of(w, sample, first, n, &masked);
+  fn_stage stage;
+  fn_runs g = groups_of(w, sample, first, n, &masked);
+  if (is_packed(w, &g)) /* from here on runs like any other, and taken together */
+    g = fn_gather_runs(w->dtype, &g, false, &stage);
   find(w, &g, sample, first, &state->found);
   report(w, sample * w->groups + first, n, count, &state->found, sums, to);
 }

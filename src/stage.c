@@ -56,7 +56,8 @@ static void gather_pieces(fastnorm_dtype working, const fn_source *s, const void
 static fn_runs gather_positions(fastnorm_dtype working, const fn_runs *g, void *stage) {
   const fn_source *s = g->source;
   const size_t n = g->segs * g->len;
-  for (size_t r = 0; r < g->rows; r++)
+  const bool packed = fn_positions_pack(working, g, stage);
+  for (size_t r = 0; !packed && r < g->rows; r++)
     fn_positions_gather(
         working, s,
         at(g->x, s->element, (ptrdiff_t)r * g->row_stride - (ptrdiff_t)g->at), g->at, n,

@@ -15,7 +15,10 @@ from fastnorm import reference
 
 Array = NDArray[Any]
 BAD = [np.nan, np.inf, -np.inf, 3e38, -1e-40]
-SHAPES = [(3, 5, 7), (2, 3, 1000), (4, 70, 50), (2, 2, 40_000), (5, 33, 64), (1, 4, 9)]
+SHAPES = [
+    (3, 5, 7), (2, 3, 1000), (4, 70, 50), (2, 2, 40_000), (5, 33, 64), (1, 4, 9),
+    (3, 6, 130),
+]  # fmt: skip
 shapes = pytest.mark.parametrize("shape", SHAPES, ids=str)
 KINDS = ["lengths", "random", "blocks", "aligned"]
 kinds = pytest.mark.parametrize("kind", KINDS)
