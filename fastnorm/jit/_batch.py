@@ -179,11 +179,11 @@ def _given(first, end, channels, arrays, eps, likes, by):
     then.
     """
     bad = set_factors(arrays, first, end, eps, likes, by)
-    used = is_found_used(bad, arrays)
-    found = np.empty((6, channels if used else 0), np.float64)
-    if used:
-        set_found(arrays, first, end, eps, likes, by, found)
-        report_all(arrays, first, end, found, likes[0])
+    if not is_found_used(bad, arrays):
+        return bad, by  # of which nobody will ask
+    found = np.empty((6, channels), np.float64)
+    set_found(arrays, first, end, eps, likes, by, found)
+    report_all(arrays, first, end, found, likes[0])
     return bad, found
 
 
