@@ -27,6 +27,8 @@
 #if defined(__GNUC__)
 #define FN_WORD      static inline __attribute__((always_inline, unused))
 #define FN_LIKELY(x) __builtin_expect(!!(x), 1)
+/* The opposite: what many places would have a copy of. */
+#define FN_NOINLINE static __attribute__((noinline, unused))
 /* The 128 bytes of a vec, wherever p points: it is not read. */
 #define FN_PREFETCH_VEC(p)                                                             \
   (__builtin_prefetch(p), __builtin_prefetch((const char *)(p) + 64))
@@ -36,7 +38,8 @@
 /* The opposite: for what is rare, or not what takes the time. */
 #define FN_ROLLED _Pragma("GCC unroll 1")
 #else
-#define FN_WORD static inline
+#define FN_WORD     static inline
+#define FN_NOINLINE static
 #define FN_UNROLL
 #define FN_ROLLED
 #define FN_LIKELY(x)       (x)
