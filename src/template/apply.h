@@ -7,29 +7,17 @@
  * rounded relative to itself, so a large mean costs nothing; x * a + b would cancel. */
 
 /* Which of the optional factors are there is known at compile time in each instance:
- * mode is 1 for a weight plus 2 for a bias. */
+ * mode is 1 for a weight plus 2 for a bias. Beside hi there are both or neither: ones
+ * and -0 in place of a missing one change no bit, and half the instances do. */
 #define FN_KERNEL_MODES                                                                \
-  switch ((hi ? 4 : 0) + (weight ? 1 : 0) + (bias ? 2 : 0)) {                          \
-  case 0:                                                                              \
+  if (!hi && !weight) {                                                                \
     CASE(false, 0);                                                                    \
-    break;                                                                             \
-  case 1:                                                                              \
+  } else if (!hi) {                                                                    \
     CASE(false, 1);                                                                    \
-    break;                                                                             \
-  case 4:                                                                              \
+  } else if (!weight && !bias) {                                                       \
     CASE(true, 0);                                                                     \
-    break;                                                                             \
-  case 5:                                                                              \
-    CASE(true, 1);                                                                     \
-    break;                                                                             \
-  case 6:                                                                              \
-    CASE(true, 2);                                                                     \
-    break;                                                                             \
-  case 7:                                                                              \
+  } else {                                                                             \
     CASE(true, 3);                                                                     \
-    break;                                                                             \
-  default:                                                                             \
-    break;                                                                             \
   }
 
 FN_WORD vec FN_KERNEL(normalized)(vec x, vec hi, vec scale, vec offset, bool centered) {
@@ -42,13 +30,28 @@ FN_WORD vec FN_KERNEL(weigh)(vec t, vec weight, vec bias, int mode) {
   switch (mode) {
   case 1:
     return V(mul)(t, weight);
-  case 2:
-    return V(add)(t, bias);
   case 3:
     return V(fma)(t, weight, bias);
   default:
     return t;
   }
+}
+
+/* A weight or bias per element; or, where `at` has no bits, one vec in place of all. */
+typedef struct FN_KERNEL(factor) {
+  const T *p;
+  size_t at;
+} FN_KERNEL(factor);
+#define factor FN_KERNEL(factor)
+
+FN_WORD factor FN_KERNEL(factor_of)(const void *p, const T *instead) {
+  return p ? (factor){p, SIZE_MAX} : (factor){instead, 0};
+}
+
+/* n of them from element i on, zeros in the other lanes. */
+FN_WORD vec FN_KERNEL(factors_at)(const factor *f, size_t i, size_t n) {
+  const T *p = f->p + (i & f->at);
+  return n == FN_VEC ? V(load)(p) : V(load_partial_or)(p, n, V(splat)((T)0));
 }
 
 /* Element i of one run, or of two in step (which then share the weight and bias). */
@@ -57,7 +60,7 @@ typedef struct FN_KERNEL(lines) {
   void *y;
   ptrdiff_t x_apart, y_apart;
   vec hi[2], scale[2], offset[2];
-  const T *weight, *bias;
+  factor weight, bias;
   const fn_scatter *bytes; /* how y of FASTNORM_UINT8 is quantised, */
   vec inverse_scale[2];    /* and by what each run */
 } FN_KERNEL(lines);
@@ -85,8 +88,8 @@ FN_WORD void FN_KERNEL(apply_vec)(const lines *l, const quantizer *q, size_t i,
                                   fastnorm_dtype dtype, fastnorm_dtype to, bool stream,
                                   bool asks) {
   const vec zero = V(splat)((T)0);
-  const vec w = mode & 1 ? V(load)(l->weight + i) : zero;
-  const vec c = mode & 2 ? V(load)(l->bias + i) : zero;
+  const vec w = mode & 1 ? FN_KERNEL(factors_at)(&l->weight, i, FN_VEC) : zero;
+  const vec c = mode & 2 ? FN_KERNEL(factors_at)(&l->bias, i, FN_VEC) : zero;
   FN_UNROLL
   for (int k = 0; k < runs; k++) {
     const void *x = FN_KERNEL(element)(dtype, l->x, k * l->x_apart);
@@ -108,8 +111,8 @@ FN_WORD void FN_KERNEL(apply_some)(const lines *l, const quantizer *q, size_t i,
                                    size_t n, bool centered, int mode, int runs,
                                    fastnorm_dtype dtype, fastnorm_dtype to) {
   const vec zero = V(splat)((T)0);
-  const vec w = mode & 1 ? V(load_partial_or)(l->weight + i, n, zero) : zero;
-  const vec c = mode & 2 ? V(load_partial_or)(l->bias + i, n, zero) : zero;
+  const vec w = mode & 1 ? FN_KERNEL(factors_at)(&l->weight, i, n) : zero;
+  const vec c = mode & 2 ? FN_KERNEL(factors_at)(&l->bias, i, n) : zero;
   FN_UNROLL
   for (int k = 0; k < runs; k++) {
     const void *x = FN_KERNEL(element)(dtype, l->x, k * l->x_apart);
@@ -178,17 +181,18 @@ typedef struct FN_KERNEL(run_parameters) {
 
 /* Run r, and with `runs` 2 also r + 1. */
 FN_WORD void FN_KERNEL(apply_from_run)(const fn_runs *g, size_t r, void *y,
-                                       const run_parameters *p, bool centered, int mode,
-                                       int runs, fastnorm_dtype dtype,
-                                       fastnorm_dtype to, bool stream) {
+                                       const run_parameters *p, factor weight,
+                                       factor bias, bool centered, int mode, int runs,
+                                       fastnorm_dtype dtype, fastnorm_dtype to,
+                                       bool stream) {
   const vec zero = V(splat)((T)0);
   const ptrdiff_t x_at = (ptrdiff_t)r * g->row_stride, y_stride = p->y_row_stride;
   const size_t segs = g->segs, len = g->len;
   const ptrdiff_t x_seg_stride = g->seg_stride, y_seg_stride = p->y_seg_stride;
   lines l = {.x_apart = g->row_stride,
              .y_apart = y_stride,
-             .weight = p->weight,
-             .bias = p->bias,
+             .weight = weight,
+             .bias = bias,
              .bytes = g->bytes};
   if (g->ahead)
     l.ahead = FN_KERNEL(element)(dtype, g->ahead, x_at);
@@ -222,15 +226,20 @@ FN_WORD void FN_KERNEL(apply_to_runs)(const fn_runs *g, void *y,
                                       fastnorm_dtype to) {
   const size_t rows = g->rows;
   const ptrdiff_t size = (ptrdiff_t)FN_KERNEL(element_bytes)(to);
+  T ones[FN_VEC], nothing[FN_VEC];
+  V(store)(ones, V(splat)((T)1));
+  V(store)(nothing, V(splat)(-(T)0));
+  const factor w = FN_KERNEL(factor_of)(p->weight, ones);
+  const factor c = FN_KERNEL(factor_of)(p->bias, nothing);
   size_t r = 0;
   /* Two at a time where there is a weight or a bias to share, unless the lines of y
    * that are streamed would not begin together. */
   if (mode != 0 && !(stream && p->y_row_stride * size % 64 != 0))
     for (; r + 2 <= rows; r += 2) {
-      FN_KERNEL(apply_from_run)(g, r, y, p, centered, mode, 2, dtype, to, stream);
+      FN_KERNEL(apply_from_run)(g, r, y, p, w, c, centered, mode, 2, dtype, to, stream);
     }
   for (; r < rows; r++) {
-    FN_KERNEL(apply_from_run)(g, r, y, p, centered, mode, 1, dtype, to, stream);
+    FN_KERNEL(apply_from_run)(g, r, y, p, w, c, centered, mode, 1, dtype, to, stream);
   }
   if (stream)
     stream_end();
@@ -273,8 +282,8 @@ FN_WORD void FN_KERNEL(apply_to_tiny_runs)(const fn_runs *g, T *y,
                                            bool centered, int mode) {
   const vec zero = V(splat)((T)0);
   const size_t n = g->len;
-  const vec w = mode & 1 ? V(load2_or)(weight, weight, n, zero) : zero;
-  const vec c = mode & 2 ? V(load2_or)(bias, bias, n, zero) : zero;
+  const vec w = weight ? V(load2_or)(weight, weight, n, zero) : V(splat)((T)1);
+  const vec c = bias ? V(load2_or)(bias, bias, n, zero) : V(splat)(-(T)0);
   for (size_t r = 0; r < g->rows; r += 2) { /* an odd last row is its own partner */
     const size_t p = r + 1 < g->rows ? r + 1 : r;
     const vec a = V(splat2)(scale[r], scale[p]);
@@ -347,5 +356,6 @@ static void FN_KERNEL(apply_runs)(const fn_runs *g, void *y, ptrdiff_t y_row_str
 }
 
 #undef lines
+#undef factor
 #undef FN_ASK
 #undef run_parameters

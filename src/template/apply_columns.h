@@ -71,8 +71,8 @@ FN_WORD void FN_KERNEL(apply_bundle)(const fn_table *t, size_t r, T *y,
     b.post_add_apart = add->row_stride;
   FN_UNROLL
   for (int k = 0; k < rows; k++) {
-    b.w[k] = V(splat)(mode & 1 ? weight[r + (size_t)k] : (T)0);
-    b.c[k] = V(splat)(mode & 2 ? bias[r + (size_t)k] : (T)0);
+    b.w[k] = V(splat)(weight ? weight[r + (size_t)k] : (T)1);
+    b.c[k] = V(splat)(bias ? bias[r + (size_t)k] : -(T)0);
   }
   size_t i = FN_KERNEL(peel)(b.y, cols);
   if (i > 0)
