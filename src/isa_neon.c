@@ -11,6 +11,7 @@
 #include "range.h"
 
 #define FN_ISA       neon
+#define FN_BUNDLE    0
 #define FN_HALVES    0
 #define FN_IN_STEP   0
 #define FN_STREAMS   0

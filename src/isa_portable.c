@@ -15,6 +15,7 @@
 #define FN_WORD static inline
 
 #define FN_ISA       portable
+#define FN_BUNDLE    0
 #define FN_HALVES    0
 #define FN_IN_STEP   0
 #define FN_STREAMS   0

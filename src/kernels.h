@@ -397,6 +397,9 @@ typedef struct fn_kernels {
 #undef X
   fn_activate_runs_kernel *activate_runs;
   bool halves; /* whether runs may be of 16-bit elements: fn_runs.dtype */
+  /* Bytes of x that two passes go over before the next, where more than stays in the
+   * first-level cache is better; else 0. */
+  size_t bundle;
 } fn_kernels;
 
 /* One instruction set: for the working types float and double. */

@@ -13,7 +13,8 @@
 #include "scale.h"
 #include "threads.h"
 
-#define GROUP_BYTES 24576 /* of x; with as much of y it fits the first-level cache */
+/* Of x: with as much of y it fits the first-level cache. See fn_kernels.bundle. */
+#define GROUP_BYTES 24576
 #define TWO_BYTES   32768 /* two rows share the loads of weight and bias */
 #define PIECE_BYTES 131072
 
@@ -117,7 +118,8 @@ static size_t row_bytes(const fn_rows_work *w) {
 }
 
 static size_t group_rows(const fn_rows_work *w) {
-  const size_t row = row_bytes(w), fit = GROUP_BYTES / row;
+  const size_t row = row_bytes(w), bundle = w->kernels->bundle;
+  const size_t fit = (bundle ? bundle : GROUP_BYTES) / row;
   if (fit < 2)
     return 2 * row <= TWO_BYTES ? 2 : 1;
   return fit > FN_GROUP ? FN_GROUP : fit;

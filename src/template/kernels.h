@@ -4,6 +4,7 @@
  * Parameters, defined by the including isa_*.c:
  *   FN_ISA   suffix of the functions: portable, avx2, ...
  *   FN_T     prefix of the words of the dtype: f32 or f64
+ *   FN_BUNDLE  fn_kernels.bundle
  *   FN_HALVES  1 where runs may be of 16-bit elements, else 0
  *   FN_IN_STEP 1 where two chains of sums at a time are quicker than one after the
  *              other, else 0 (in eight registers each they hardly fit)
@@ -76,6 +77,7 @@ static const fn_kernels FN_KERNEL(table) = {
 #endif
 #undef X
                 .halves = FN_T_IS_FLOAT && FN_HALVES,
+    .bundle = FN_BUNDLE,
 };
 
 #undef vec
