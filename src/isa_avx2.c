@@ -26,7 +26,7 @@
 #define FN_HALVES    0
 #define FN_IN_STEP   0
 #define FN_STREAMS   1
-#define FN_ACTIVATES 0
+#define FN_ACTIVATES 1
 #include "simd/avx2.h"
 
 /* These stand on the one above. */

@@ -148,10 +148,11 @@ FN_WORD void FN_KERNEL(apply_lines)(const lines *l, size_t len, bool centered, i
   if (to == FASTNORM_UINT8) {
     /* The first vec of y that is on a line of its own is streamed, and those after it;
      * the one before them, which is stored, overlaps it. */
-    const size_t peel = stream ? -(uintptr_t)l->y % FN_VEC : 0;
+    const bool streams = FN_STREAMS > 1 && stream;
+    const size_t peel = streams ? -(uintptr_t)l->y % FN_VEC : 0;
     for (; i + FN_VEC <= len; i = i == 0 && peel > 0 ? peel : i + FN_VEC) {
       FN_KERNEL(apply_vec)
-      (&copy, &q, i, centered, mode, runs, dtype, to, stream && i % FN_VEC == peel,
+      (&copy, &q, i, centered, mode, runs, dtype, to, streams && i % FN_VEC == peel,
        false);
     }
   } else {
@@ -233,8 +234,10 @@ FN_WORD void FN_KERNEL(apply_to_runs)(const fn_runs *g, void *y,
   const factor c = FN_KERNEL(factor_of)(p->bias, nothing);
   size_t r = 0;
   /* Two at a time where there is a weight or a bias to share, unless the lines of y
-   * that are streamed would not begin together. */
-  if (mode != 0 && !(stream && p->y_row_stride * size % 64 != 0))
+   * that are streamed would not begin together. To bytes only where there are registers
+   * for it: FN_STREAMS. */
+  const bool fit = to != FASTNORM_UINT8 || FN_STREAMS > 1;
+  if (mode != 0 && fit && !(stream && p->y_row_stride * size % 64 != 0))
     for (; r + 2 <= rows; r += 2) {
       FN_KERNEL(apply_from_run)(g, r, y, p, w, c, centered, mode, 2, dtype, to, stream);
     }

@@ -10,7 +10,9 @@
  *              other, else 0 (in eight registers each they hardly fit)
  *   FN_ACTIVATES 1 where activate_runs gains something, else 0
  *   FN_STREAMS  1 where a line that is streamed need not be read before; 2 where that
- *              pays also for elements that are narrowed on the way
+ *              pays also for elements that are narrowed on the way. (avx2: int8 of
+ *              [2048, 4096] stored, a row at a time, takes 3.9 ms; streamed 4.1, and
+ *              two rows at a time 6.0. AMD EPYC Zen 3.)
  * The words of simd/ must be in scope. V(word) is that word of the dtype; a wide is a
  * vec of 16 doubles whatever the dtype, for the few numbers there are per row. */
 
