@@ -37,30 +37,13 @@ FN_WORD vec FN_KERNEL(weigh)(vec t, vec weight, vec bias, int mode) {
   }
 }
 
-/* A weight or bias per element; or, where `at` has no bits, one vec in place of all. */
-typedef struct FN_KERNEL(factor) {
-  const T *p;
-  size_t at;
-} FN_KERNEL(factor);
-#define factor FN_KERNEL(factor)
-
-FN_WORD factor FN_KERNEL(factor_of)(const void *p, const T *instead) {
-  return p ? (factor){p, SIZE_MAX} : (factor){instead, 0};
-}
-
-/* n of them from element i on, zeros in the other lanes. */
-FN_WORD vec FN_KERNEL(factors_at)(const factor *f, size_t i, size_t n) {
-  const T *p = f->p + (i & f->at);
-  return n == FN_VEC ? V(load)(p) : V(load_partial_or)(p, n, V(splat)((T)0));
-}
-
 /* Element i of one run, or of two in step (which then share the weight and bias). */
 typedef struct FN_KERNEL(lines) {
   const void *x, *ahead;
   void *y;
   ptrdiff_t x_apart, y_apart;
   vec hi[2], scale[2], offset[2];
-  factor weight, bias;
+  const T *weight, *bias;
   const fn_scatter *bytes; /* how y of FASTNORM_UINT8 is quantised, */
   vec inverse_scale[2];    /* and by what each run */
 } FN_KERNEL(lines);
@@ -88,8 +71,8 @@ FN_WORD void FN_KERNEL(apply_vec)(const lines *l, const quantizer *q, size_t i,
                                   fastnorm_dtype dtype, fastnorm_dtype to, bool stream,
                                   bool asks) {
   const vec zero = V(splat)((T)0);
-  const vec w = mode & 1 ? FN_KERNEL(factors_at)(&l->weight, i, FN_VEC) : zero;
-  const vec c = mode & 2 ? FN_KERNEL(factors_at)(&l->bias, i, FN_VEC) : zero;
+  const vec w = mode & 1 ? V(load)(l->weight + i) : zero;
+  const vec c = mode & 2 ? V(load)(l->bias + i) : zero;
   FN_UNROLL
   for (int k = 0; k < runs; k++) {
     const void *x = FN_KERNEL(element)(dtype, l->x, k * l->x_apart);
@@ -111,8 +94,8 @@ FN_WORD void FN_KERNEL(apply_some)(const lines *l, const quantizer *q, size_t i,
                                    size_t n, bool centered, int mode, int runs,
                                    fastnorm_dtype dtype, fastnorm_dtype to) {
   const vec zero = V(splat)((T)0);
-  const vec w = mode & 1 ? FN_KERNEL(factors_at)(&l->weight, i, n) : zero;
-  const vec c = mode & 2 ? FN_KERNEL(factors_at)(&l->bias, i, n) : zero;
+  const vec w = mode & 1 ? V(load_partial_or)(l->weight + i, n, zero) : zero;
+  const vec c = mode & 2 ? V(load_partial_or)(l->bias + i, n, zero) : zero;
   FN_UNROLL
   for (int k = 0; k < runs; k++) {
     const void *x = FN_KERNEL(element)(dtype, l->x, k * l->x_apart);
@@ -182,18 +165,17 @@ typedef struct FN_KERNEL(run_parameters) {
 
 /* Run r, and with `runs` 2 also r + 1. */
 FN_WORD void FN_KERNEL(apply_from_run)(const fn_runs *g, size_t r, void *y,
-                                       const run_parameters *p, factor weight,
-                                       factor bias, bool centered, int mode, int runs,
-                                       fastnorm_dtype dtype, fastnorm_dtype to,
-                                       bool stream) {
+                                       const run_parameters *p, bool centered, int mode,
+                                       int runs, fastnorm_dtype dtype,
+                                       fastnorm_dtype to, bool stream) {
   const vec zero = V(splat)((T)0);
   const ptrdiff_t x_at = (ptrdiff_t)r * g->row_stride, y_stride = p->y_row_stride;
   const size_t segs = g->segs, len = g->len;
   const ptrdiff_t x_seg_stride = g->seg_stride, y_seg_stride = p->y_seg_stride;
   lines l = {.x_apart = g->row_stride,
              .y_apart = y_stride,
-             .weight = weight,
-             .bias = bias,
+             .weight = p->weight,
+             .bias = p->bias,
              .bytes = g->bytes};
   if (g->ahead)
     l.ahead = FN_KERNEL(element)(dtype, g->ahead, x_at);
@@ -227,11 +209,6 @@ FN_WORD void FN_KERNEL(apply_to_runs)(const fn_runs *g, void *y,
                                       fastnorm_dtype to) {
   const size_t rows = g->rows;
   const ptrdiff_t size = (ptrdiff_t)FN_KERNEL(element_bytes)(to);
-  T ones[FN_VEC], nothing[FN_VEC];
-  V(store)(ones, V(splat)((T)1));
-  V(store)(nothing, V(splat)(-(T)0));
-  const factor w = FN_KERNEL(factor_of)(p->weight, ones);
-  const factor c = FN_KERNEL(factor_of)(p->bias, nothing);
   size_t r = 0;
   /* Two at a time where there is a weight or a bias to share, unless the lines of y
    * that are streamed would not begin together. To bytes only where there are registers
@@ -239,10 +216,10 @@ FN_WORD void FN_KERNEL(apply_to_runs)(const fn_runs *g, void *y,
   const bool fit = to != FASTNORM_UINT8 || FN_STREAMS > 1;
   if (mode != 0 && fit && !(stream && p->y_row_stride * size % 64 != 0))
     for (; r + 2 <= rows; r += 2) {
-      FN_KERNEL(apply_from_run)(g, r, y, p, w, c, centered, mode, 2, dtype, to, stream);
+      FN_KERNEL(apply_from_run)(g, r, y, p, centered, mode, 2, dtype, to, stream);
     }
   for (; r < rows; r++) {
-    FN_KERNEL(apply_from_run)(g, r, y, p, w, c, centered, mode, 1, dtype, to, stream);
+    FN_KERNEL(apply_from_run)(g, r, y, p, centered, mode, 1, dtype, to, stream);
   }
   if (stream)
     stream_end();
@@ -285,8 +262,8 @@ FN_WORD void FN_KERNEL(apply_to_tiny_runs)(const fn_runs *g, T *y,
                                            bool centered, int mode) {
   const vec zero = V(splat)((T)0);
   const size_t n = g->len;
-  const vec w = weight ? V(load2_or)(weight, weight, n, zero) : V(splat)((T)1);
-  const vec c = bias ? V(load2_or)(bias, bias, n, zero) : V(splat)(-(T)0);
+  const vec w = mode & 1 ? V(load2_or)(weight, weight, n, zero) : zero;
+  const vec c = mode & 2 ? V(load2_or)(bias, bias, n, zero) : zero;
   for (size_t r = 0; r < g->rows; r += 2) { /* an odd last row is its own partner */
     const size_t p = r + 1 < g->rows ? r + 1 : r;
     const vec a = V(splat2)(scale[r], scale[p]);
@@ -316,6 +293,28 @@ FN_WORD void FN_KERNEL(apply_narrow)(const fn_runs *g, void *y, const run_parame
     FN_KERNEL(apply_to_runs)(g, y, p, stream, false, 1, dtype, to);
 }
 #endif
+
+static fn_apply_runs_kernel FN_KERNEL(apply_runs);
+
+/* A weight without a bias, or a bias without a weight: a strip at a time, for which
+ * there are some in place of those that are missing. */
+#define STRIP 1024
+FN_NOINLINE void FN_KERNEL(apply_strips)(const fn_runs *g, T *y,
+                                         const run_parameters *p, bool stream) {
+  T instead[STRIP];
+  for (size_t i = 0; i < STRIP && i < g->len; i += FN_VEC)
+    V(store)(instead + i, V(splat)(p->weight ? -(T)0 : (T)1));
+  for (size_t at = 0; at < g->len; at += STRIP) {
+    fn_runs strip = *g;
+    strip.x = (const T *)g->x + at;
+    strip.ahead = g->ahead ? (const T *)g->ahead + at : NULL;
+    strip.len = g->len - at < STRIP ? g->len - at : STRIP;
+    FN_KERNEL(apply_runs)
+    (&strip, y + at, p->y_row_stride, p->y_seg_stride, p->hi, p->scale, p->offset,
+     p->weight ? p->weight + at : instead, p->bias ? p->bias + at : instead, stream);
+  }
+}
+#undef STRIP
 
 static void FN_KERNEL(apply_runs)(const fn_runs *g, void *y, ptrdiff_t y_row_stride,
                                   ptrdiff_t y_seg_stride, const void *hi,
@@ -348,6 +347,10 @@ static void FN_KERNEL(apply_runs)(const fn_runs *g, void *y, ptrdiff_t y_row_str
   if (FN_T_IS_FLOAT && FN_STREAMS > 0 && stream &&
       FN_KERNEL(apply_off_lines)(g, y, &p, FASTNORM_DEFAULT, FASTNORM_DEFAULT))
     return;
+  if (hi && !weight != !bias) {
+    FN_KERNEL(apply_strips)(g, y, &p, stream);
+    return;
+  }
 #define CASE(centered, mode)                                                           \
   if (g->segs == 1 && g->len <= FN_HALF)                                               \
     FN_KERNEL(apply_to_tiny_runs)                                                      \
@@ -359,6 +362,5 @@ static void FN_KERNEL(apply_runs)(const fn_runs *g, void *y, ptrdiff_t y_row_str
 }
 
 #undef lines
-#undef factor
 #undef FN_ASK
 #undef run_parameters
