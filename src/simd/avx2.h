@@ -65,7 +65,8 @@ typedef struct {
   FN_NOINLINE void T##_store_first(S *p, size_t n, const S *x) {                       \
     for (; n >= T##_REG; n -= T##_REG, p += T##_REG, x += T##_REG)                     \
       _mm256_storeu_##R(p, _mm256_loadu_##R(x));                                       \
-    T##_store_few(p, n, _mm256_loadu_##R(x));                                          \
+    if (n > 0) /* after all four registers there is nothing left to read */            \
+      T##_store_few(p, n, _mm256_loadu_##R(x));                                        \
   }                                                                                    \
   FN_WORD void T##_store_partial(S *p, size_t n, T##_vec x) {                          \
     S lanes[4 * T##_REG];                                                              \
