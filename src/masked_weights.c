@@ -213,7 +213,7 @@ void fn_weighted_stats(fastnorm_dtype dtype, const fn_runs *g, double eps,
 
 /* What takes part: the largest magnitude, the largest weight, and a first element. */
 typedef struct extremes {
-  double largest, heaviest, first;
+  double largest, heaviest, first, infinite; /* the last: the sum of such */
   bool finite, any;
 } extremes;
 
@@ -234,7 +234,10 @@ static void find_extremes(fastnorm_dtype dtype, const fn_runs *g, extremes *e) {
       if (!e->any)
         e->first = value;
       e->any = true;
-      e->finite &= isfinite(value) != 0;
+      if (!isfinite(value)) {
+        e->finite = false;
+        e->infinite += value;
+      }
       e->largest = fmax(e->largest, fabs(value));
       e->heaviest = fmax(e->heaviest, weights[k]);
     }
@@ -267,8 +270,8 @@ void fn_weighted_slow(fastnorm_dtype dtype, const fn_runs *g, double eps, fn_slo
     if (m.finite)
       w.shift[0] = m.mean;
   }
-  s->hi = m.mean;
-  s->lo = m.mean_low;
+  s->hi = e.finite ? m.mean : e.infinite;
+  s->lo = e.finite ? m.mean_low : 0.0;
   s->var = e.any ? (m.m2 + m.m2_low) / fn_sum_value(&sums.weight) : 0.0;
   fn_slow_finish(s, eps);
 }

@@ -1,5 +1,7 @@
 /* moments.c - mean and sum of squared deviations per channel, and how to merge them.
  * SPDX-License-Identifier: MIT */
+#include <math.h>
+
 #include "channels.h"
 #include "check.h"
 #include "denormals.h"
@@ -233,9 +235,11 @@ fastnorm_status fastnorm_moments_merge(size_t channels, uint64_t *count, double 
       m2[c] = other_m2[c];
       continue;
     }
-    /* From the larger set, so that one sample more or less moves the mean by little. */
     const double delta = other_mean[c] - mean[c];
-    mean[c] = b <= a ? mean[c] + delta * (b / n) : other_mean[c] - delta * (a / n);
+    if (!isfinite(delta)) /* one is infinite, or two are this far apart */
+      mean[c] = mean[c] * (a / n) + other_mean[c] * (b / n);
+    else /* from the larger set, so that one sample more or less moves it by little */
+      mean[c] = b <= a ? mean[c] + delta * (b / n) : other_mean[c] - delta * (a / n);
     m2[c] = m2[c] + other_m2[c] + delta * delta * (a * (b / n));
   }
   *count += other_count;

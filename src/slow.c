@@ -52,11 +52,12 @@ static const void *span(fastnorm_dtype dtype, const fn_runs *g, size_t seg, size
 
 /* One walk over the run, for the three questions below. */
 typedef struct walk {
-  double largest; /* of the finite magnitudes */
-  double first;   /* element */
-  bool finite;    /* all of them */
-  bool constant;  /* all equal to the first */
-  fn_sum sum, sq; /* of X - origin, scaled; sq: or of its magnitudes */
+  double largest;  /* of the finite magnitudes */
+  double first;    /* element */
+  double infinite; /* the sum of the others */
+  bool finite;     /* all of them */
+  bool constant;   /* all equal to the first */
+  fn_sum sum, sq;  /* of X - origin, scaled; sq: or of its magnitudes */
 } walk;
 
 static void survey(fastnorm_dtype dtype, const fn_runs *g, walk *w) {
@@ -70,9 +71,10 @@ static void survey(fastnorm_dtype dtype, const fn_runs *g, walk *w) {
       for (size_t i = 0; i < n; i++) {
         const double x = fn_get(dtype, p, i), size = fabs(x);
         w->constant &= x >= w->first && x <= w->first;
-        if (!(size <= 1.7976931348623157e308))
+        if (!(size <= 1.7976931348623157e308)) {
           w->finite = false;
-        else if (size > w->largest)
+          w->infinite += x;
+        } else if (size > w->largest)
           w->largest = size;
       }
     }
@@ -148,6 +150,9 @@ void fn_slow_stats(fastnorm_dtype dtype, const fn_runs *g, double eps, bool cent
   if (centered && w.constant) {
     s->hi = w.first * f.first * f.second;
     s->var = w.first - w.first; /* 0, but NaN where all are Inf */
+  } else if (centered && !w.finite) {
+    s->hi = w.infinite; /* Inf, or NaN where both signs are there */
+    s->var = (double)NAN;
   } else if (centered) {
     deviations(dtype, g, f, 0.0, &w);
     s->hi = fn_sum_value(&w.sum) / n;

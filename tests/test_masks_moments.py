@@ -37,6 +37,27 @@ def test_moments_of_what_takes_part(
             np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("value", [np.inf, -np.inf])
+@pytest.mark.parametrize("of", ["bool", "f4"])
+@pytest.mark.parametrize("n", [5, 300])
+def test_infinities_that_take_part_are_in_the_mean(
+    value: float, of: str, n: int, dtype: str
+) -> None:
+    x = random((3, n), dtype)
+    mask = np.arange(n) % 3 != 1
+    x[0, 2], x[1, 1] = value, -value  # the second takes no part
+    x[2, 0], x[2, 2] = value, -value
+    weights = mask * 0.75 if of == "f4" else mask
+    for by, axis in ((x, 1), (np.ascontiguousarray(x.T), 0)):
+        part = np.asarray(weights, of).reshape((1, n) if axis else (n, 1))
+        for found in (
+            fastnorm.moments(by, axis, mask=part),
+            reference.moments(by, axis, mask=part),
+        ):
+            np.testing.assert_array_equal(found.mean[[0, 2]], [value, np.nan])
+            np.testing.assert_array_equal(np.isnan(found.var), [True, False, True])
+
+
 @pytest.mark.parametrize("axis", [None, 1, (0, 2), (0, 1), (1, 2)])
 def test_lengths_of_moments_are_a_mask(axis: Any, dtype: str) -> None:
     x = random((4, 5, 9), dtype)

@@ -71,6 +71,41 @@ def test_the_mean_of_the_largest_numbers_is_finite(dtype: str) -> None:
     assert math.isclose(mean, float(top) / 3, rel_tol=1e-6)
 
 
+def with_infinities(n: int, dtype: str, value: float, where: str) -> NDArray:
+    """Two rows with infinities, the second's others have no sum; and two without."""
+    x = random((4, n), dtype, seed=n)
+    x[1] = -np.copysign(np.finfo(dtype).max, value)
+    x[:2, {"first": 0, "last": -1, "inside": n // 2, "all": slice(None)}[where]] = value
+    return x
+
+
+def assert_infinite(
+    found: fastnorm.Moments, mean: float, exact: fastnorm.Moments
+) -> None:
+    np.testing.assert_array_equal(found.mean[:2], [mean, mean])
+    assert np.all(np.isnan(found.var[:2]))
+    np.testing.assert_allclose(found.mean[2:], exact.mean[2:], atol=1e-6)
+
+
+@pytest.mark.parametrize("where", ["first", "last", "inside", "all"])
+@pytest.mark.parametrize("n", [2, 5, 40, 300, 5000])
+@pytest.mark.parametrize("value", [np.inf, -np.inf])
+@pytest.mark.usefixtures("backend")
+def test_infinities_are_in_the_mean(
+    value: float, n: int, where: str, dtype: str
+) -> None:
+    x = with_infinities(n, dtype, value, where)
+    for mean in (value, np.nan):
+        exact = reference.moments(x, axis=1)
+        assert_infinite(exact, mean, exact)
+        assert_infinite(fastnorm.moments(x, axis=1), mean, exact)
+        columns = np.ascontiguousarray(x.T)
+        assert_infinite(fastnorm.moments(columns, axis=0), mean, exact)
+        channels = np.stack([x, x])
+        assert_infinite(fastnorm.moments(channels, axis=(0, 2)), mean, exact)
+        x[:2, :2] = value, -value  # of which no mean is right
+
+
 @pytest.mark.parametrize("ddof", [0, 1, 2])
 @pytest.mark.parametrize("keepdims", [False, True])
 @pytest.mark.usefixtures("either")
@@ -132,6 +167,35 @@ def test_an_empty_set_takes_no_part() -> None:
     ):
         assert merged.count == 9
         assert same_bits(merged.mean, state.mean) and same_bits(merged.m2, state.m2)
+
+
+@pytest.mark.usefixtures("either")
+@pytest.mark.parametrize("sizes", [(3, 7), (7, 3), (5, 5)])
+def test_infinities_are_in_merged_means(sizes: tuple[int, int]) -> None:
+    with_one, finite = random((10, 1), "f8"), random((10, 1), "f8")
+    with_one[2] = np.inf
+    parts = (with_one, finite, -with_one)
+    for a, b, mean in ((0, 1, np.inf), (1, 2, -np.inf), (0, 0, np.inf), (0, 2, np.nan)):
+        first, second = (
+            fastnorm.moments(parts[i][:n], axis=0, return_state=True)
+            for i, n in zip((a, b), sizes, strict=True)
+        )
+        for merge in (fastnorm.merge_moments, reference.merge_moments):
+            for pair in ((first, second), (second, first)):
+                merged = merge(*pair)
+                np.testing.assert_array_equal(merged.mean, [mean])
+                assert np.all(np.isnan(merged.m2))
+
+
+@pytest.mark.usefixtures("either")
+def test_the_means_of_far_parts_merge() -> None:
+    """The distance between the two is no float64."""
+    top = np.finfo("f8").max
+    a, b = (
+        fastnorm.moments(np.full((n, 1), x), axis=0, return_state=True)
+        for n, x in ((3, top), (1, -top))
+    )
+    assert math.isclose(fastnorm.merge_moments(a, b).mean[0], top / 2)
 
 
 @pytest.mark.usefixtures("either")

@@ -248,10 +248,14 @@ def slow_moments(
         # Beyond this eps is all that counts, and its product must be finite.
         exponent = max(min(exponent, 400 if eps > 0.0 else 1000), -1020)
         scale = math.ldexp(1.0, exponent)
+    elif largest == math.inf:
+        scale = math.ldexp(1.0, -1020)  # with which no sum of the others is infinite
     if not centered:
         _, q = _scaled(p, segs, step, length, size, like, scale, 0.0)
         return scale, 0.0, 0.0, q, eps * scale * scale
     first, _ = _scaled(p, segs, step, length, size, like, scale, 0.0)
+    if not math.isfinite(first):  # no deviation from it is a number
+        return scale, first, 0.0, math.nan, eps
     m, q = _scaled(p, segs, step, length, size, like, scale, first)
     hi, lo = split_mean(first, m, np.float64(0))
     return scale, hi, lo, max(q - m * m, 0.0), eps * scale * scale

@@ -113,7 +113,13 @@ def deviations_over(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array, Arra
         deviations = x - mean
         low = mean_over(deviations, axes)
         deviations = deviations - low
-        return deviations, mean + low, mean_over(np.square(deviations), axes)
+        mean = with_rest(mean, low)
+        return deviations, mean, mean_over(np.square(deviations), axes)
+
+
+def with_rest(mean: Array, low: Array) -> Array:
+    """The mean and what it lacks, which is no number where the mean is infinite."""
+    return np.asarray(np.where(np.isfinite(mean), mean + low, mean))
 
 
 def reciprocal_deviation(var: Array, eps: float) -> Array:

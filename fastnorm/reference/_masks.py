@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._arrays import Array, deviations_over, mean_over
+from ._arrays import Array, deviations_over, mean_over, with_rest
 from ._elements import wide
 
 
@@ -149,7 +149,7 @@ def masked_deviations(
         low = mean_over(part * deviations, axes) * more
         deviations = np.where(part, deviations - low, wide(0))
         var = mean_over(part * np.square(deviations), axes) * more
-        mean = mean + low
+        mean = with_rest(mean, low)
         if part.dtype != np.bool_:  # a constant times a weight is rounded
             some = x.max(axes, keepdims=True, initial=-np.inf, where=part > 0)
             other = x.min(axes, keepdims=True, initial=np.inf, where=part > 0)

@@ -123,7 +123,11 @@ def merge_moments(a: MomentsState, b: MomentsState) -> MomentsState:
     mean_a, m2_a, mean_b, m2_b = (
         np.asarray(part, wide) for part in (a.mean, a.m2, b.mean, b.m2)
     )
-    delta = mean_b - mean_a
-    mean = mean_a + delta * (wide(b.count) / count)
-    m2 = m2_a + m2_b + delta * delta * (wide(a.count) * b.count / count)
+    share_a, share_b = wide(a.count) / count, wide(b.count) / count
+    with np.errstate(invalid="ignore"):
+        delta = mean_b - mean_a
+        infinite = np.isinf(mean_a) | np.isinf(mean_b)
+        plain = mean_a * share_a + mean_b * share_b
+        mean = np.where(infinite, plain, mean_a + delta * share_b)
+        m2 = m2_a + m2_b + delta * delta * (wide(a.count) * share_b)
     return MomentsState(count, as_float64(mean), as_float64(m2))
