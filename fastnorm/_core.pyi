@@ -597,6 +597,7 @@ def run_on(
     backend: object, function: Callable[..., Any], args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> Any: ...  # fmt: skip
+def host_array(fn: str, name: str, value: _Input) -> NDArray[Any]: ...
 def merge_moments(a: MomentsState, b: MomentsState) -> MomentsState: ...
 def _batch_state(
     batch: _Input, axis: _Axes | None, mask: ArrayLike | None,

@@ -330,6 +330,27 @@ def test_bfloat16_without_torch() -> None:
     assert fresh.dtype == x.dtype and same_bits(fresh, right)
 
 
+def test_fused_norms_take_what_plain_ones_take() -> None:
+    pytest.importorskip("numba")
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    from fastnorm.jit import fuse
+
+    gated = fuse("rms_norm", epilogue=lambda v, gate: v * gate)
+    x, gate = (a.astype(ml_dtypes.bfloat16) for a in (X, np.arange(40.0)))
+    right = gated(x, 40, gate=gate)
+    target = np.empty_like(x)
+    source, by = Producer(x, BFLOAT, 16), Producer(gate, BFLOAT, 16)
+    assert same_bits(gated(source, 40, gate=by), right)
+    gated(source, 40, gate=by, out=Producer(target, BFLOAT, 16))
+    assert same_bits(target, right)
+    elsewhere = Producer(X, device=(2, 1))
+    for given in ({"gate": elsewhere}, {"gate": 1.0, "out": elsewhere}):
+        with pytest.raises(TypeError, match=r"^fuse\(rms_norm\): \w+ .*cuda"):
+            gated(X, 40, **given)
+    with pytest.raises(TypeError, match=r"^fuse\(rms_norm\): input .*cuda"):
+        gated(elsewhere, 40, gate=1.0)
+
+
 def test_nothing_is_copied() -> None:
     x, out = np.ones((64, 8192), np.float32), np.ones((64, 8192), np.float32)
     source, target = Producer(x), Producer(out)

@@ -15,7 +15,7 @@ from numba.core.registry import cpu_target
 from numpy.typing import ArrayLike, NDArray
 
 import fastnorm
-from fastnorm._core import run_on
+from fastnorm._core import host_array, run_on
 
 from ._backend import Backend
 from ._memory import LIKE
@@ -102,12 +102,7 @@ def _kind(array: NDArray[Any]) -> np.dtype[Any]:
 
 
 def _as_extra(said: str, name: str, value: ArrayLike) -> NDArray[Any]:
-    if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{said}: {name} is a masked array, a plain array is needed")
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise ValueError(f"{said}: {name} is not an array: {error}") from None
+    array = host_array(said, name, value)
     if array.dtype == np.bool_ or array.dtype in (np.int16, np.uint16):
         return array.astype(np.int32)  # the kernels take 16 bits for halves
     if array.dtype.name not in _WIDENED and array.dtype.kind not in "iuf":
@@ -205,14 +200,14 @@ class Fused:
         if missing:
             raise TypeError(f"{said}: {', '.join(missing)} must be given by name")
         given = {name: _as_extra(said, name, kwargs.pop(name)) for name in names}
-        x = input if isinstance(input, np.ndarray) else np.asarray(input)
+        x = host_array(said, "input", input)
         channel = self._channel(x, kwargs)
         arrays = {
             name: _spread(said, name, array, x, channel)
             for name, array in given.items()
         }
         if kwargs.get("out") is not None:
-            written = np.asarray(kwargs["out"])  # a view, of whatever it is
+            written = host_array(said, "out", kwargs["out"])
             for name, array in arrays.items():
                 if np.may_share_memory(array, written):
                     arrays[name] = array.copy()
