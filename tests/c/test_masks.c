@@ -220,7 +220,8 @@ static void check_place(const job *j, const outputs *o, place p,
 }
 
 static void check_results(const job *j, const outputs *o, const char *what) {
-  for (size_t g = 0; g < group_count(j); g++) {
+  const size_t step = group_count(j) > 64 ? AT_LEVEL(1, 1, 7) : 1;
+  for (size_t g = 0; g < group_count(j); g += step) {
     moments_of_group m = find(j, g);
     if (j->op == MOMENTS) {
       const double *mean = (const double *)(void *)o->mean;
