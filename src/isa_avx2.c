@@ -23,7 +23,7 @@
 /* Layer norm of [512, 1024] with 24 KiB 134 us, 64 KiB 116, 128 KiB 114; group norm of
  * [32, 256, 196] 474, 446, 408 (AMD EPYC Zen 3, whose first-level cache has 32 KiB). */
 #define FN_BUNDLE    131072
-#define FN_HALVES    0
+#define FN_HALVES    1
 #define FN_IN_STEP   0
 #define FN_STREAMS   1
 #define FN_ACTIVATES 1

@@ -35,6 +35,8 @@ static ratios slow_ratios(fastnorm_dtype dtype, const fn_renorm_input *in, size_
   const double stored = fn_get(dtype, in->stored_mean, c);
   const double deviation = s->rstd > 0.0 ? rstd / s->rstd : s->rstd;
   const int e = s->exponent;
+  if (!isfinite(s->hi)) /* no deviation from it is a number */
+    return (ratios){(double)NAN, (double)NAN};
   ratios found = {.r = ldexp(deviation, e - s->rstd_exponent)};
   if (e > 0)
     found.d = ldexp(((s->hi - ldexp(stored, -e)) + s->lo) * rstd, e);

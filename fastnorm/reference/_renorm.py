@@ -136,7 +136,7 @@ out_zero_point, flush_denormals
         # Far from zero the difference of the means would lack digits.
         difference = mean_over(x - running[0], others)
         d = np.clip(difference * sigma, -wide(d_max), wide(d_max))
-        d = np.where(np.isnan(mean), mean, d)  # also where the difference is infinite
+        d = np.where(np.isfinite(mean), d, np.nan)  # no deviation from it is a number
     rstd = reciprocal_deviation(var, eps)
     y = affine(product(product(deviations, rstd), r) + d, w, b)
     if x.size and f > 0:

@@ -432,14 +432,26 @@ FN_WORD __m256i f32_upper_half(__m256 x) {
   const __m256i bits = _mm256_castps_si256(x);
   const __m256i odd =
       _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
-  const __m256i up =
-      _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd);
-  const __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));
-  const __m256 r = _mm256_blendv_ps(_mm256_castsi256_ps(up), _mm256_castsi256_ps(quiet),
-                                    _mm256_cmp_ps(x, x, _CMP_UNORD_Q));
-  return _mm256_srli_epi32(_mm256_castps_si256(r), 16);
+  return _mm256_srli_epi32(
+      _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd), 16);
+}
+/* NaN as one that rounding leaves as it is: quiet, and the lower half 0. */
+FN_WORD __m256 f32_roundable(__m256 x) {
+  const __m256 upper = _mm256_castsi256_ps(_mm256_set1_epi32((int)0xffff0000)),
+               quiet = _mm256_castsi256_ps(_mm256_set1_epi32(0x00400000));
+  return _mm256_blendv_ps(x, _mm256_or_ps(_mm256_and_ps(x, upper), quiet),
+                          _mm256_cmp_ps(x, x, _CMP_UNORD_Q));
 }
 FN_WORD u16_vec f32_to_bf16(f32_vec x) {
+  /* Rounding would carry out of a NaN. One branch is less than three operations for
+   * each register. */
+  const __m256 nan = _mm256_or_ps(_mm256_cmp_ps(x.a, x.b, _CMP_UNORD_Q),
+                                  _mm256_cmp_ps(x.c, x.d, _CMP_UNORD_Q));
+  if (!FN_LIKELY(_mm256_movemask_ps(nan) == 0)) {
+#define F(r) f32_roundable(x.r)
+    x = FN_EACH(f32, F);
+#undef F
+  }
   /* Packing works on 128-bit halves: 0xD8 puts their quarters back in order. */
   const __m256i p = _mm256_permute4x64_epi64(
       _mm256_packus_epi32(f32_upper_half(x.a), f32_upper_half(x.b)), 0xD8);
