@@ -13,7 +13,7 @@ typedef struct FN_KERNEL(bundle) {
   const T *x, *hi, *scale, *offset;
   T *y;
   ptrdiff_t x_apart, y_apart;
-  vec w[4], c[4]; /* weight and bias of each row */
+  vec w[FN_ROWS], c[FN_ROWS]; /* weight and bias of each row */
   const T *post_add;
   ptrdiff_t post_add_apart;
   vec least;
@@ -95,12 +95,14 @@ FN_WORD void FN_KERNEL(apply_to_columns)(const fn_table *t, T *y, ptrdiff_t y_st
                                          bool centered, int mode, bool more) {
   const size_t rows = t->rows;
   size_t r = 0;
+#if FN_ROWS > 1
   if (y_stride * (ptrdiff_t)sizeof(T) % 64 == 0) /* else their lines begin apart */
-    for (; r + 4 <= rows; r += 4) {
+    for (; r + FN_ROWS <= rows; r += FN_ROWS) {
       FN_KERNEL(apply_bundle)
       (t, r, y, y_stride, hi, scale, offset, weight, bias, add, stream, centered, mode,
-       4, more);
+       FN_ROWS, more);
     }
+#endif
   for (; r < rows; r++) {
     FN_KERNEL(apply_bundle)
     (t, r, y, y_stride, hi, scale, offset, weight, bias, add, stream, centered, mode, 1,

@@ -8,6 +8,9 @@
  *   FN_HALVES  1 where runs may be of 16-bit elements, else 0
  *   FN_IN_STEP 1 where two chains of sums at a time are quicker than one after the
  *              other, else 0 (in eight registers each they hardly fit)
+ *   FN_ROWS    how many rows of a table the application takes in step: 4, or 1 where
+ *              there are too few registers for parameters to stay in them, and rows
+ *              one after another are what the processor asks ahead for
  *   FN_ACTIVATES 1 where activate_runs gains something, else 0
  *   FN_STREAMS  1 where a line that is streamed need not be read before; 2 where that
  *              pays also for elements that are narrowed on the way. (avx2: int8 of
