@@ -213,7 +213,8 @@ void fn_weighted_stats(fastnorm_dtype dtype, const fn_runs *g, double eps,
 
 /* What takes part: the largest magnitude, the largest weight, and a first element. */
 typedef struct extremes {
-  double largest, heaviest, first, infinite; /* the last: the sum of such */
+  double largest, heaviest, first;
+  double infinite; /* the sum of values that are not finite */
   bool finite, any;
 } extremes;
 

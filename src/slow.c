@@ -54,7 +54,7 @@ static const void *span(fastnorm_dtype dtype, const fn_runs *g, size_t seg, size
 typedef struct walk {
   double largest;  /* of the finite magnitudes */
   double first;    /* element */
-  double infinite; /* the sum of the others */
+  double infinite; /* the sum of those that are not finite */
   bool finite;     /* all of them */
   bool constant;   /* all equal to the first */
   fn_sum sum, sq;  /* of X - origin, scaled; sq: or of its magnitudes */
