@@ -32,7 +32,9 @@
 #define FN_ACTIVATES 1
 #include "simd/avx2.h"
 
-/* These stand on the one above. */
+/* The next stands on the one above, the others on both. */
+#include "simd/narrow_avx2.h"
+
 #include "simd/image_avx2.h"
 #include "simd/masks_avx2.h"
 

@@ -29,7 +29,9 @@
 #define FN_ACTIVATES 1
 #include "simd/avx512.h"
 
-/* These stand on the one above. */
+/* The next stands on the one above, the others on both. */
+#include "simd/narrow_avx512.h"
+
 #include "simd/image_avx512.h"
 #include "simd/masks_avx512.h"
 

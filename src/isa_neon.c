@@ -19,7 +19,9 @@
 #define FN_ACTIVATES 0
 #include "simd/neon.h"
 
-/* These stand on the one above. */
+/* The next stands on the one above, the others on both. */
+#include "simd/narrow_neon.h"
+
 #include "simd/image_neon.h"
 #include "simd/masks_neon.h"
 

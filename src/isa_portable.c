@@ -23,7 +23,9 @@
 #define FN_ACTIVATES 0
 #include "simd/portable.h"
 
-/* These stand on the one above. */
+/* The next stands on the one above, the others on both. */
+#include "simd/narrow_portable.h"
+
 #include "simd/image_portable.h"
 #include "simd/masks_portable.h"
 
