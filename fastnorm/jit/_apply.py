@@ -7,8 +7,8 @@ knows that no element is overwritten before it is read.
 """
 
 import numpy as np
-from numba import njit
 
+from ._compile import compiled
 from ._hooks import hooked
 from ._memory import fetch, load, narrow, size_of, store, widen, working
 from ._statistics import PLAIN
@@ -17,7 +17,7 @@ STAGE = 4096
 """Elements that are made at a time where results are streamed."""
 
 
-@njit(fastmath=PLAIN, error_model="numpy", forceinline=True)
+@compiled(fastmath=PLAIN, forceinline=True)
 def _centered(x, i, by, parameters, likes, hooks, line):
     hi, scale, offset = by
     w, b = parameters
@@ -29,7 +29,7 @@ def _centered(x, i, by, parameters, likes, hooks, line):
     return narrow(hooked(hooks[2], t, i, line[1]), likes[1])
 
 
-@njit(fastmath=PLAIN, error_model="numpy", forceinline=True)
+@compiled(fastmath=PLAIN, forceinline=True)
 def apply_centered(x, y, n, by, parameters, likes, hooks, line):
     """y of n elements, `by` (hi, scale, offset); weight and bias along them, or 0."""
     if x == y:
@@ -42,7 +42,7 @@ def apply_centered(x, y, n, by, parameters, likes, hooks, line):
         store(y, i, _centered(v, i, by, parameters, likes, hooks, line))
 
 
-@njit(fastmath=PLAIN, error_model="numpy", forceinline=True)
+@compiled(fastmath=PLAIN, forceinline=True)
 def _scaled(x, i, by, parameters, likes, hooks, line):
     scale, one = by
     t = hooked(hooks[1], x, i, line[0]) * scale
@@ -51,7 +51,7 @@ def _scaled(x, i, by, parameters, likes, hooks, line):
     return narrow(hooked(hooks[2], t, i, line[1]), likes[1])
 
 
-@njit(fastmath=PLAIN, error_model="numpy", forceinline=True)
+@compiled(fastmath=PLAIN, forceinline=True)
 def apply_scaled(x, y, n, by, parameters, likes, hooks, line):
     """y = x * scale * (weight + one), `by` (scale, one)."""
     if x == y:
@@ -64,7 +64,7 @@ def apply_scaled(x, y, n, by, parameters, likes, hooks, line):
         store(y, i, _scaled(v, i, by, parameters, likes, hooks, line))
 
 
-@njit(error_model="numpy")
+@compiled
 def apply_slow(x, y, n, by, parameters, likes, hooks, line):
     """Either in float64; `by` power of two, mean as hi + lo, rstd, one, and a weight
     and a bias for all of the line.
@@ -82,7 +82,7 @@ def apply_slow(x, y, n, by, parameters, likes, hooks, line):
         store(y, i, narrow(last, likes[1]))
 
 
-@njit(error_model="numpy")
+@compiled
 def prepare(x, to, n, likes, hooks, line):
     """What the first hook makes of n elements, in the working type."""
     for i in range(n):
@@ -90,7 +90,7 @@ def prepare(x, to, n, likes, hooks, line):
         store(to, i, working(v, likes[0]))
 
 
-@njit(error_model="numpy", forceinline=True)
+@compiled(forceinline=True)
 def past(p, i, like):
     """Where the parameters from element i on are, of those at p or 0."""
     return p + i * size_of(like) if p != 0 else p

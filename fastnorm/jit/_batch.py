@@ -9,7 +9,7 @@ Without y there are statistics alone. Arguments are those of _channels.py.
 import math
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from ._apply import STAGE, past
 from ._channels import (
@@ -27,6 +27,7 @@ from ._channels import (
     stated,
 )
 from ._columns import finish_columns, move_shift
+from ._compile import compiled
 from ._hooks import line_of, moved_line
 from ._memory import fence, keep, load_own, size_of, working
 from ._rows import report
@@ -45,7 +46,7 @@ SPAN = 32768
 """Elements that are not cut."""
 
 
-@njit(error_model="numpy")
+@compiled
 def _channel(c, arrays, shape, strides, options, likes, hooks, extras, found):
     batch, _, spatial, _ = shape
     eps = options[1]
@@ -73,7 +74,7 @@ def _channel(c, arrays, shape, strides, options, likes, hooks, extras, found):
     found[0, c], found[1, c] = mean, var
 
 
-@njit(error_model="numpy")
+@compiled
 def apply_channel(
     x, step, c, place, root, arrays, shape, strides, likes, hooks, extras
 ):
@@ -85,7 +86,7 @@ def apply_channel(
         apply_run(here, to, shape[2], place, root, c, arrays, likes, hooks, line, 0)
 
 
-@njit(error_model="numpy")
+@compiled
 def _sums_of_channels(first, n, x, shape, strides, like, shift, sums):
     """Shifts of channels and sums about them, as find_moments() has them."""
     segs, _, length, _ = shape
@@ -114,7 +115,7 @@ def _sums_of_channels(first, n, x, shape, strides, like, shift, sums):
             sums[0, k], sums[1, k] = run_sums(p, segs, step, length, size, like, again)
 
 
-@njit(error_model="numpy")
+@compiled
 def _channels(first, n, arrays, shape, strides, options, likes, hooks, extras, found):
     """Channels [first, first + n): what follows from their sums is made of vectors."""
     batch, _, spatial, _ = shape
@@ -171,7 +172,7 @@ def batch(prologue, epilogue):
     return batch_kernel
 
 
-@njit(error_model="numpy")
+@compiled
 def _given(first, end, channels, arrays, eps, likes, by):
     """Factors of channels [first, end) to `by`, and what is asked for to the caller.
 
@@ -187,7 +188,7 @@ def _given(first, end, channels, arrays, eps, likes, by):
     return bad, found
 
 
-@njit(error_model="numpy", forceinline=True)
+@compiled(forceinline=True)
 def _ends(n, c, arrays, strides, likes, extras):
     """Where channel c of sample n is in x and y, and what hooks read beside it."""
     x = arrays[0] + (n * strides[0] + c * strides[1]) * size_of(likes[0])
@@ -195,12 +196,12 @@ def _ends(n, c, arrays, strides, likes, extras):
     return x, y, (line_of(extras[0], n, c), line_of(extras[1], n, c))
 
 
-@njit(error_model="numpy", forceinline=True)
+@compiled(forceinline=True)
 def _own_factors(by, c, like):
     return load_own(by[0], c, like), load_own(by[1], c, like), load_own(by[2], c, like)
 
 
-@njit(error_model="numpy")
+@compiled
 def _lines(
     first, end, bad, by, arrays, shape, strides, options, likes, hooks, extras, found
 ):
@@ -261,7 +262,7 @@ def inference(prologue, epilogue):
     return inference_kernel
 
 
-@njit(error_model="numpy")
+@compiled
 def _unit(i, shape, strides, size):
     """Where unit i of a channel is, from its beginning on, and how long."""
     spans = (shape[2] + SPAN - 1) // SPAN
@@ -269,7 +270,7 @@ def _unit(i, shape, strides, size):
     return n, first, min(SPAN, shape[2] - first)
 
 
-@njit(error_model="numpy")
+@compiled
 def _sums_of_piece(task, pieces, arrays, shape, strides, like, shift, part):
     c, piece = task // pieces, task % pieces
     size = size_of(like)
@@ -284,7 +285,7 @@ def _sums_of_piece(task, pieces, arrays, shape, strides, like, shift, part):
     part[c, piece, 0], part[c, piece, 1] = whole(s, r), whole(q, t)
 
 
-@njit(error_model="numpy")
+@compiled
 def _merge(part, sums):
     """The sums of all pieces of each channel, in their order."""
     for c in range(part.shape[0]):
@@ -295,7 +296,7 @@ def _merge(part, sums):
         sums[0, c], sums[1, c] = whole(s, r), whole(q, t)
 
 
-@njit(error_model="numpy")
+@compiled
 def _finish_channel(c, sums, shift, arrays, shape, strides, eps, like, found):
     """Mean, variance, power, hi, lo and rstd to found[:, c]."""
     count = np.float64(shape[0]) * np.float64(shape[2])
@@ -313,7 +314,7 @@ def _finish_channel(c, sums, shift, arrays, shape, strides, eps, like, found):
     found[5, c] = root
 
 
-@njit(error_model="numpy")
+@compiled
 def _apply_piece(
     task, pieces, arrays, shape, strides, likes, hooks, extras, found, streams
 ):
@@ -334,7 +335,7 @@ def _apply_piece(
     keep(stage)
 
 
-@njit(error_model="numpy", forceinline=True)
+@compiled(forceinline=True)
 def line_at(extras, n, c, first):
     """line_of() from position `first` on."""
     return moved_line(line_of(extras, n, c), first)

@@ -12,6 +12,7 @@ import numpy as np
 from numba import njit
 
 from ._apply import STAGE, apply_centered, apply_slow, prepare
+from ._compile import compiled
 from ._hooks import line_of, moved_line
 from ._memory import (
     fetch,
@@ -28,13 +29,13 @@ from ._rows import report
 from ._statistics import find_moments, reciprocal_root, slow_moments
 
 
-@njit(error_model="numpy", forceinline=True)
+@compiled(forceinline=True)
 def parameter(p, i, like, otherwise):
     """Parameter i in float64; `otherwise` without any."""
     return np.float64(widen(load(p, i, like))) if p != 0 else otherwise
 
 
-@njit(error_model="numpy")
+@compiled
 def factors(hi, lo, root, w, b, like):
     """(hi, scale, offset) of the working type, and whether that has room for them."""
     scale = root * w
@@ -45,7 +46,7 @@ def factors(hi, lo, root, w, b, like):
     return (hi, working(scale, like), working(offset, like)), good
 
 
-@njit(error_model="numpy")
+@compiled
 def find_run(p, segs, step, length, like, eps):
     """(power, hi, lo), mean, variance and rstd of a run; a power of 0 if not slow."""
     size = size_of(like)
@@ -60,7 +61,7 @@ def find_run(p, segs, step, length, like, eps):
     return (power, high, low), (high + low) * back, var * back * back, root
 
 
-@njit(error_model="numpy")
+@compiled
 def given(mean, var, eps, like):
     """The same of statistics that are there already."""
     hi = working(mean, like)
@@ -68,7 +69,7 @@ def given(mean, var, eps, like):
     return (0.0, np.float64(hi), np.float64(lo)), mean, var, reciprocal_root(var, eps)
 
 
-@njit(error_model="numpy", forceinline=True)
+@compiled(forceinline=True)
 def apply_one(x, y, n, by, likes, hooks, line, stage):
     """A line by (hi, scale, offset), by way of the stage if there is one."""
     if stage == 0:
@@ -82,7 +83,7 @@ def apply_one(x, y, n, by, likes, hooks, line, stage):
         stream(y + i * size_y, stage, m * size_y, x + (i + m) * size_x)
 
 
-@njit(error_model="numpy")
+@compiled
 def apply_run(x, y, n, place, root, c, arrays, likes, hooks, line, stage):
     """n elements of channel c, by what was found."""
     w = parameter(arrays[2], c, likes[2], 1.0)
@@ -97,13 +98,13 @@ def apply_run(x, y, n, place, root, c, arrays, likes, hooks, line, stage):
     apply_slow(x, y, n, wide, (0, 0), likes, hooks, line)
 
 
-@njit(error_model="numpy")
+@compiled
 def stated(root, power):
     """rstd as the caller knows it, of what was scaled by a power of two."""
     return root * power if power != 0.0 else root
 
 
-@njit(error_model="numpy")
+@compiled
 def prepared(x, segs, step, length, room, likes, hooks, extras, at, by_sample):
     """Fills `room` with what the first hook makes of a run.
 
@@ -119,7 +120,7 @@ def prepared(x, segs, step, length, room, likes, hooks, extras, at, by_sample):
         )
 
 
-@njit(error_model="numpy", forceinline=True)
+@compiled(forceinline=True)
 def _set_factor(c, hi, lo, var, arrays, eps, likes, by):
     """Column c of the arrays `by`: hi, scale and offset; rstd, and whether they fit."""
     kind = working(0, likes[0])
@@ -137,7 +138,7 @@ def _set_factor(c, hi, lo, var, arrays, eps, likes, by):
     return root, fits
 
 
-@njit(error_model="numpy", forceinline=True)
+@compiled(forceinline=True)
 def _set_given(c, arrays, eps, likes, at):
     """Column c of `by` from what is stored: mean, var and rstd, and whether it fits."""
     mean = parameter(arrays[6], c, likes[2], 0.0)
@@ -147,7 +148,7 @@ def _set_given(c, arrays, eps, likes, at):
     return mean, var, root, fits
 
 
-@njit(error_model="numpy")
+@compiled
 def set_factors(arrays, first, end, eps, likes, by):
     """hi, scale and offset of channels [first, end) to `by`, from what is stored.
 
@@ -162,13 +163,13 @@ def set_factors(arrays, first, end, eps, likes, by):
     return bad
 
 
-@njit(error_model="numpy")
+@compiled
 def is_found_used(bad, arrays):
     """Whether set_found() is called for: it writes 64 KB of 2048 channels."""
     return bad > 0 or arrays[4] != 0 or arrays[5] != 0
 
 
-@njit(error_model="numpy")
+@compiled
 def set_found(arrays, first, end, eps, likes, by, found):
     """Mean, var and rstd, and 1 where factors do not fit."""
     at = by[0].ctypes.data, by[1].ctypes.data, by[2].ctypes.data
@@ -178,7 +179,7 @@ def set_found(arrays, first, end, eps, likes, by, found):
         found[3, c] = 0.0 if fits else 1.0
 
 
-@njit(error_model="numpy")
+@compiled
 def set_found_factors(arrays, channels, eps, likes, by, columns, found):
     """Both from what finish_columns() found."""
     at = by[0].ctypes.data, by[1].ctypes.data, by[2].ctypes.data
@@ -193,13 +194,16 @@ def set_found_factors(arrays, channels, eps, likes, by, columns, found):
     return bad
 
 
-@njit(error_model="numpy")
+@compiled
 def report_all(arrays, first, end, found, like):
     if arrays[4] == 0 and arrays[5] == 0:
         return
     for c in range(first, end):
         report(arrays[4], c, found[0, c], like)
         report(arrays[5], c, found[2, c], like)
+
+
+# ---- called from Python ----
 
 
 @njit(error_model="numpy")

@@ -10,8 +10,8 @@ Few columns whose rows follow each other are folded: some rows count as one.
 import math
 
 import numpy as np
-from numba import njit
 
+from ._compile import compiled
 from ._hooks import hooked, line_of, moved_line
 from ._memory import (
     fence,
@@ -40,7 +40,7 @@ FLUSH = 64
 FOLD_TO = 512  # elements: rows of 64 are bound by what each costs
 
 
-@njit(fastmath=PLAIN, error_model="numpy")
+@compiled(fastmath=PLAIN)
 def _add_eight(p, pitch, cols, like, shift, s, q):
     """Rows p, p + pitch, ... of bytes: d and d^2 to the sums at s and q."""
     p1, p2, p3 = p + pitch, p + 2 * pitch, p + 3 * pitch
@@ -60,7 +60,7 @@ def _add_eight(p, pitch, cols, like, shift, s, q):
         store_own(q, c, load_own(q, c, kind) + squares)
 
 
-@njit(fastmath=PLAIN, error_model="numpy")
+@compiled(fastmath=PLAIN)
 def _add_one(p, cols, like, shift, s, q):
     kind = working(0, like)
     for c in range(cols):
@@ -69,7 +69,7 @@ def _add_one(p, cols, like, shift, s, q):
         store_own(q, c, load_own(q, c, kind) + d * d)
 
 
-@njit(error_model="numpy", forceinline=True)
+@compiled(forceinline=True)
 def add_to(sums, k, c, value):
     """Adds to sums[k, c], of which sums[k + 2, c] is what was lost by rounding."""
     total = sums[k, c]
@@ -80,7 +80,7 @@ def add_to(sums, k, c, value):
     sums[k, c] = new
 
 
-@njit(error_model="numpy")
+@compiled
 def _flush(s, q, cols, like, sums):
     kind = working(0, like)
     for c in range(cols):
@@ -90,7 +90,7 @@ def _flush(s, q, cols, like, sums):
         store_own(q, c, kind)
 
 
-@njit(error_model="numpy")
+@compiled
 def add_table(p, rows, step, cols, like, shift, sums):
     """Adds sums of d and d^2 of each column to sums: see add_to()."""
     room = np.zeros((2, cols), np.float64)
@@ -109,7 +109,7 @@ def add_table(p, rows, step, cols, like, shift, sums):
     keep(room)
 
 
-@njit(error_model="numpy")
+@compiled
 def fold_of(rows, step, cols):
     """How many rows count as one."""
     if cols > FOLD_TO // 2 or step != cols:
@@ -117,7 +117,7 @@ def fold_of(rows, step, cols):
     return max(min(FOLD_TO // cols, rows), 1)
 
 
-@njit(error_model="numpy")
+@compiled
 def column_sums(p, rows, step, cols, like, shift):
     """The same of a table whose few columns may be folded; shift is an array."""
     fold = fold_of(rows, step, cols)
@@ -147,7 +147,7 @@ def column_sums(p, rows, step, cols, like, shift):
     return rest[:2]
 
 
-@njit(error_model="numpy")
+@compiled
 def column_shift(p, rows, step, cols, like):
     """The mean of 32 elements of each column, in the working type.
 
@@ -165,7 +165,7 @@ def column_shift(p, rows, step, cols, like):
     return shift
 
 
-@njit(error_model="numpy")
+@compiled
 def move_shift(shift, sums, count, like):
     """Whether a shift was too far from its mean; those that were are moved there."""
     far = 0
@@ -183,7 +183,7 @@ def move_shift(shift, sums, count, like):
     return moved
 
 
-@njit(error_model="numpy")
+@compiled
 def finish_columns(shift, sums, count, like, eps, found):
     """found: mean as hi and lo, variance, 1 where these cannot be trusted, and mean."""
     for c in range(shift.size):
@@ -195,7 +195,7 @@ def finish_columns(shift, sums, count, like, eps, found):
         found[4, c] = shift[c] + m
 
 
-@njit(error_model="numpy")
+@compiled
 def find_columns(p, rows, step, cols, like, eps, centered):
     """The same of a table that one thread reads; or hi = lo = 0 and mean squares."""
     if not centered:
@@ -220,7 +220,7 @@ def find_columns(p, rows, step, cols, like, eps, centered):
 # ---- application ----
 
 
-@njit(fastmath=PLAIN, error_model="numpy")
+@compiled(fastmath=PLAIN)
 def apply_line(x, y, n, by, across, likes, hooks, line):
     """A row: (x - hi) * scale + offset by column, then * weight + bias of the row."""
     hi, scale, offset = by
@@ -235,7 +235,7 @@ def apply_line(x, y, n, by, across, likes, hooks, line):
         store(y, c, narrow(hooked(hooks[2], t, c, line[1]), likes[1]))
 
 
-@njit(fastmath=PLAIN, error_model="numpy")
+@compiled(fastmath=PLAIN)
 def apply_line_in_place(y, n, by, across, likes, hooks, line):
     hi, scale, offset = by
     kind = working(0, likes[0])
@@ -249,20 +249,20 @@ def apply_line_in_place(y, n, by, across, likes, hooks, line):
         store(y, c, narrow(hooked(hooks[2], t, c, line[1]), likes[1]))
 
 
-@njit(error_model="numpy")
+@compiled
 def own_arrays(cols):
     """Room for hi, scale and offset of columns, in the working type."""
     return np.empty((3, cols), np.float64)
 
 
-@njit(error_model="numpy", forceinline=True)
+@compiled(forceinline=True)
 def set_column(by, c, hi, scale, offset):
     store_own(by[0].ctypes.data, c, hi)
     store_own(by[1].ctypes.data, c, scale)
     store_own(by[2].ctypes.data, c, offset)
 
 
-@njit(error_model="numpy")
+@compiled
 def _repeated(by, cols, fold, kind):
     wide = np.empty((3, fold * cols), np.float64)
     for k in range(3):
@@ -273,7 +273,7 @@ def _repeated(by, cols, fold, kind):
     return wide
 
 
-@njit(fastmath=PLAIN, error_model="numpy")
+@compiled(fastmath=PLAIN)
 def _apply_four(x, y, pitch_x, pitch_y, n, by, likes):
     """Four rows at once, which share the loads of what goes with a column.
 
@@ -292,7 +292,7 @@ def _apply_four(x, y, pitch_x, pitch_y, n, by, likes):
         store(y3, c, narrow((widen(load(x3, c, a)) - h) * s + t, to))
 
 
-@njit(error_model="numpy")
+@compiled
 def _apply_rows(x, y, rows, x_step, y_step, cols, by, likes, hooks, extras, at, room):
     one, zero = working(1, likes[0]), working(0, likes[0])
     place = (by[0].ctypes.data, by[1].ctypes.data, by[2].ctypes.data)
@@ -321,7 +321,7 @@ def _apply_rows(x, y, rows, x_step, y_step, cols, by, likes, hooks, extras, at, 
             apply_line(here, to, cols, place, (one, zero), likes, hooks, line)
 
 
-@njit(error_model="numpy")
+@compiled
 def apply_table(
     x, y, rows, x_step, y_step, cols, by, likes, hooks, extras, at, streams
 ):
@@ -352,7 +352,7 @@ def apply_table(
 # ---- columns that leave the range ----
 
 
-@njit(error_model="numpy")
+@compiled
 def kept_column(x, rows, step, c, like):
     """A copy of column c, as float64; the table may be overwritten."""
     kept = np.empty(rows, np.float64)
@@ -361,7 +361,7 @@ def kept_column(x, rows, step, c, like):
     return kept
 
 
-@njit(error_model="numpy")
+@compiled
 def slow_column(kept, eps, centered):
     """slow_moments of such a copy, its rstd in place of eps, and mean and variance."""
     power, hi, lo, var, rest = slow_moments(
@@ -371,7 +371,7 @@ def slow_column(kept, eps, centered):
     return power, hi, lo, reciprocal_root(var, rest), mean, var * back * back
 
 
-@njit(error_model="numpy")
+@compiled
 def apply_kept(kept, y, y_step, c, by, across, likes, hooks, extras, at):
     """Column c of y from its copy; `across` weights and biases of rows, or 0, and what
     is added to the weights; `at` the extras' first line and its first element.

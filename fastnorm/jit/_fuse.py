@@ -18,6 +18,7 @@ import fastnorm
 from fastnorm._core import host_array, run_on
 
 from ._backend import Backend
+from ._compile import compiled
 from ._memory import LIKE
 
 NORMS = ("layer_norm", "rms_norm", "batch_norm", "group_norm", "instance_norm")
@@ -61,9 +62,7 @@ class Hook:
                     f"one of {norm}: give it another name"
                 )
         self.compiled = (
-            function
-            if isinstance(function, Dispatcher)
-            else numba.njit(plain, error_model="numpy")
+            function if isinstance(function, Dispatcher) else compiled(plain)
         )
 
     def check(self, working: np.dtype[Any], arrays: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ True where a line has one element for all (its type says so, not its value: else
 from numba import types
 from numba.extending import overload
 
+from ._compile import INLINE
 from ._memory import load, size_of, widen
 
 NO_HOOKS = (None, None)
@@ -29,7 +30,7 @@ def element_of(extra, i):
     """The element of an extra that goes with element i of the line."""
 
 
-@overload(element_of, jit_options={"forceinline": True})
+@overload(element_of, jit_options=INLINE)
 def _element_of(extra, i):
     if extra[2] == types.boolean:
         return lambda extra, i: widen(load(extra[0], 0, extra[1]))
@@ -40,7 +41,7 @@ def hooked(hook, value, i, line):
     """hook(value, elements of `line`), or the value itself without a hook."""
 
 
-@overload(hooked, jit_options={"forceinline": True})
+@overload(hooked, jit_options=INLINE)
 def _hooked(hook, value, i, line):
     if isinstance(hook, types.NoneType):
         return lambda hook, value, i, line: value
@@ -53,7 +54,7 @@ def line_of(extras, a, b):
     """The extras at line (a, b): addresses and types."""
 
 
-@overload(line_of, jit_options={"forceinline": True})
+@overload(line_of, jit_options=INLINE)
 def _line_of(extras, a, b):
     if isinstance(extras, types.NoneType):
         return lambda extras, a, b: ()
@@ -69,7 +70,7 @@ def moved_line(line, first):
     """A line from its element `first` on."""
 
 
-@overload(moved_line, jit_options={"forceinline": True})
+@overload(moved_line, jit_options=INLINE)
 def _moved_line(line, first):
     moved = ""
     for k in range(len(line)):

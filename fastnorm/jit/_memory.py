@@ -9,8 +9,10 @@ float32, float64, uint16 for the bits of a float16, int16 for those of a bfloat1
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic, overload
+
+from ._compile import INLINE, compiled
 
 LIKE: dict[int, object] = {
     1: np.float32(0),
@@ -134,7 +136,7 @@ def _to_half(typing, value):
     return types.uint16(types.float32), generate
 
 
-@njit(forceinline=True)
+@compiled(forceinline=True)
 def _to_bfloat(value):
     # Round to nearest even by an addition below the 16 bits that stay. NaN, whose
     # fraction could be lost or carried away by that, becomes the quiet one.
@@ -150,7 +152,7 @@ def widen(element):
     """The number that an element is, in the working type."""
 
 
-@overload(widen, inline="never", jit_options={"forceinline": True})
+@overload(widen, inline="never", jit_options=INLINE)
 def _widen(element):
     if element == types.uint16:
         return lambda element: _from_half(element)
@@ -165,7 +167,7 @@ def narrow(value, like):
     """A number as an element of the type of `like`, rounded to nearest even."""
 
 
-@overload(narrow, inline="never", jit_options={"forceinline": True})
+@overload(narrow, inline="never", jit_options=INLINE)
 def _narrow(value, like):
     if like == types.uint16:
         return lambda value, like: _to_half(np.float32(value))
@@ -180,7 +182,7 @@ def working(value, like):
     """A number in the working type of elements like `like`."""
 
 
-@overload(working, inline="never", jit_options={"forceinline": True})
+@overload(working, inline="never", jit_options=INLINE)
 def _working(value, like):
     if like == types.float64:
         return lambda value, like: np.float64(value)
@@ -242,7 +244,7 @@ def fence(typing):
     return types.void(), generate
 
 
-@njit
+@compiled
 def stream(to, source, size, ahead):
     """Copy `size` bytes past the caches; ask for as many at `ahead` meanwhile.
 

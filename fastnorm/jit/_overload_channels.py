@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from fastnorm import Moments
+from fastnorm.jit._compile import compiled
 from fastnorm.jit._overload_checks import (
     Call,
     RefusalError,
-    compiled,
     constant,
     extent,
     is_none,

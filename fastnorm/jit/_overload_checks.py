@@ -6,18 +6,16 @@ import inspect
 from typing import Any
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.core.errors import TypingError
 from numba.core.imputils import impl_ret_borrowed
 from numba.extending import intrinsic
 
 import fastnorm
+from fastnorm.jit._compile import compiled
 from fastnorm.jit._overload_kernels import error_message
 
 ERROR_ISA = 12  # FASTNORM_ERROR_ISA
-
-# Called from compiled code only.
-compiled = njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 # Compiled code passes the parts of a message on; what is raised is made from them here,
 # with the types that callers know.

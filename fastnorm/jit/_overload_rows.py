@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numba import types
 
+from fastnorm.jit._compile import compiled
 from fastnorm.jit._overload_checks import (
     Call,
     RefusalError,
-    compiled,
     constant,
     extent,
     spelled,

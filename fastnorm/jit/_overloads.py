@@ -7,6 +7,7 @@ from numba.extending import overload
 import fastnorm
 from fastnorm.jit import _overload_channels as channels
 from fastnorm.jit import _overload_rows as rows
+from fastnorm.jit._compile import UNWRAPPED
 from fastnorm.jit._overload_kernels import add_symbols
 
 OVERLOADS = (
@@ -38,4 +39,5 @@ def register() -> None:
             strict=False,
             prefer_literal=True,
             target="cpu",
+            jit_options=UNWRAPPED,
         )(function)

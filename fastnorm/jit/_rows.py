@@ -6,9 +6,10 @@ shared among threads. A row's result is the same in both.
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from ._apply import STAGE, apply_centered, apply_scaled, apply_slow, past, prepare
+from ._compile import compiled
 from ._hooks import line_of, moved_line
 from ._memory import fence, keep, size_of, store, stream, working
 from ._statistics import (
@@ -19,14 +20,14 @@ from ._statistics import (
 )
 
 
-@njit(error_model="numpy")
+@compiled
 def report(to, index, value, like):
     """A statistic for the caller, who may not want it."""
     if to != 0:
         store(to, index, working(value, like))
 
 
-@njit(error_model="numpy")
+@compiled
 def _slow_row(x, y, r, call, likes, centered, hooks, line):
     w, b, mean, rstd, cols, eps, one = call
     power, hi, lo, var, rest = slow_moments(
@@ -47,7 +48,7 @@ def _slow_row(x, y, r, call, likes, centered, hooks, line):
     )
 
 
-@njit(error_model="numpy")
+@compiled
 def _finish(x, y, call, by, centered, likes, hooks, line, stage, ahead):
     """The row's elements; by way of a stage that stays in the cache if there is one."""
     w, b, _, _, cols, _, _ = call
@@ -71,7 +72,7 @@ def _finish(x, y, call, by, centered, likes, hooks, line, stage, ahead):
         stream(y + i * size_y, stage, n * size_y, ahead + i * size_x)
 
 
-@njit(error_model="numpy")
+@compiled
 def _row(x, y, r, call, likes, centered, hooks, line, stage, ahead):
     cols, eps = call[4], call[5]
     like, size = likes[0], size_of(likes[0])

@@ -5,15 +5,16 @@ A group of a sample is a run. Arguments are those of _channels.py.
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from ._channels import apply_run, find_run, given, parameter, prepared, stated
+from ._compile import compiled
 from ._hooks import line_of
 from ._memory import keep, size_of, working
 from ._rows import report
 
 
-@njit(error_model="numpy")
+@compiled
 def group_statistics(i, arrays, shape, options, likes):
     """Mean and variance that are given for group i."""
     groups = shape[3]
@@ -27,7 +28,7 @@ def group_statistics(i, arrays, shape, options, likes):
     return parameter(arrays[6], i, kind, 0.0), parameter(arrays[7], i, kind, 1.0)
 
 
-@njit(error_model="numpy")
+@compiled
 def _group(i, arrays, shape, strides, options, likes, hooks, extras, found):
     _, channels, spatial, groups = shape
     per = channels // groups
@@ -64,7 +65,7 @@ def _group(i, arrays, shape, strides, options, likes, hooks, extras, found):
     found[0, i], found[1, i] = mean, var
 
 
-@njit(error_model="numpy")
+@compiled
 def apply_group(x, step, n, first, place, root, arrays, shape, strides, likes, hooks,
                 extras):  # fmt: skip
     """The channels of a group from channel `first` on, which at x are a step apart."""

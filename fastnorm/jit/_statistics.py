@@ -14,8 +14,8 @@ leave the range of the type are done over in float64, scaled by a power of two.
 import math
 
 import numpy as np
-from numba import njit
 
+from ._compile import compiled
 from ._memory import fetch, size_of, widen, working
 
 BLOCK = 256
@@ -30,7 +30,7 @@ SUMS = {"reassoc", "contract"}
 PLAIN = {"contract"}
 
 
-@njit(fastmath=SUMS, error_model="numpy", forceinline=True)
+@compiled(fastmath=SUMS, forceinline=True)
 def _sums(p, length, like, shift):
     """Of d and d^2 over a block."""
     s = working(0, like)
@@ -42,7 +42,7 @@ def _sums(p, length, like, shift):
     return np.float64(s), np.float64(q)
 
 
-@njit(fastmath=SUMS, error_model="numpy")
+@compiled(fastmath=SUMS)
 def _squares(p, length, like):
     q = working(0, like)
     for i in range(length):
@@ -51,7 +51,7 @@ def _squares(p, length, like):
     return np.float64(q)
 
 
-@njit(fastmath=SUMS, error_model="numpy")
+@compiled(fastmath=SUMS)
 def _scaled_sums(p, length, like, scale, shift):
     s = 0.0
     q = 0.0
@@ -62,7 +62,7 @@ def _scaled_sums(p, length, like, scale, shift):
     return s, q
 
 
-@njit(error_model="numpy")
+@compiled
 def two_sum(total, rest, value):
     """total + rest + value as such a pair: Neumaier's summation."""
     new = total + value
@@ -71,20 +71,20 @@ def two_sum(total, rest, value):
     return new, rest + ((value - new) + total)
 
 
-@njit(error_model="numpy", forceinline=True)
+@compiled(forceinline=True)
 def whole(total, rest):
     """The value of such a pair; where it is infinite the rest is none."""
     both = total + rest
     return both if both == both else total
 
 
-@njit(error_model="numpy", forceinline=True)
+@compiled(forceinline=True)
 def _sample(i, n, segs, step, length):
     k = i * (n >> 3) if n >= 8 else i % n
     return k // length * step + k % length if segs > 1 else k
 
 
-@njit(error_model="numpy", forceinline=True)
+@compiled(forceinline=True)
 def samples_of(segs, step, length):
     """Eight places from all over a run, each element more than once if it has fewer."""
     n = segs * length
@@ -96,12 +96,12 @@ def samples_of(segs, step, length):
     )  # fmt: skip
 
 
-@njit(error_model="numpy", forceinline=True)
+@compiled(forceinline=True)
 def _two(p, first, second, like):
     return widen(fetch(p, first, like)) + widen(fetch(p, second, like))
 
 
-@njit(error_model="numpy", forceinline=True)
+@compiled(forceinline=True)
 def shift_at(p, places, like):
     """The mean of what is there, without a loop, in which each would wait.
 
@@ -113,7 +113,7 @@ def shift_at(p, places, like):
     return (first + last) * working(0.125, like)
 
 
-@njit(error_model="numpy", forceinline=True)
+@compiled(forceinline=True)
 def run_sums(p, segs, step, length, size, like, shift):
     """Sums of d and d^2 over a run."""
     if segs == 1 and length <= BLOCK:
@@ -128,7 +128,7 @@ def run_sums(p, segs, step, length, size, like, shift):
     return whole(s, r), whole(q, t)
 
 
-@njit(error_model="numpy")
+@compiled
 def split_mean(shift, m, like):
     """shift + m as a number of the working type and the rest of it."""
     base = np.float64(shift)
@@ -139,7 +139,7 @@ def split_mean(shift, m, like):
     return hi, working((total - np.float64(hi)) + rest, like)
 
 
-@njit(error_model="numpy")
+@compiled
 def limits(like):
     """Mean squares between which those of the working type can be trusted."""
     if size_of(like) == 8:
@@ -147,14 +147,14 @@ def limits(like):
     return 1e-30, 1e36
 
 
-@njit(error_model="numpy")
+@compiled
 def reciprocal_root(var, eps):
     """1 / sqrt(var + eps); 0 where there is nothing to divide by."""
     total = var + eps
     return 0.0 if total == 0.0 else 1.0 / math.sqrt(total)
 
 
-@njit(error_model="numpy")
+@compiled
 def is_lost(mean_square, eps, like):
     """Whether squares may have left the range of the type, and it matters."""
     least, most = limits(like)
@@ -163,7 +163,7 @@ def is_lost(mean_square, eps, like):
     return mean_square < least and eps < 1e12 * least
 
 
-@njit(error_model="numpy")
+@compiled
 def find_moments(p, segs, step, length, size, like, eps):
     """Mean as hi + lo, the same in float64, the variance, and whether to trust them."""
     of_n = 1.0 / (np.float64(segs) * np.float64(length))
@@ -184,7 +184,7 @@ def find_moments(p, segs, step, length, size, like, eps):
     return hi, lo, mean, max(square - m * m, 0.0), not is_lost(square, eps, like)
 
 
-@njit(error_model="numpy")
+@compiled
 def find_mean_square(p, segs, step, length, size, like, eps):
     """The mean of x^2, and whether it can be trusted."""
     if segs == 1 and length <= BLOCK:
@@ -203,7 +203,7 @@ def find_mean_square(p, segs, step, length, size, like, eps):
 # ---- runs that leave the range ----
 
 
-@njit(error_model="numpy")
+@compiled
 def _largest(p, segs, step, length, size, like):
     most = 0.0
     for seg in range(segs):
@@ -213,7 +213,7 @@ def _largest(p, segs, step, length, size, like):
     return most
 
 
-@njit(error_model="numpy")
+@compiled
 def _scaled(
     p, segs, step, length, size, like, scale,
     shift,
@@ -231,7 +231,7 @@ def _scaled(
     return whole(s, r) / n, whole(q, t) / n
 
 
-@njit(error_model="numpy")
+@compiled
 def slow_moments(
     p, segs, step, length, size, like, eps,
     centered,

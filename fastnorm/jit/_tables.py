@@ -7,7 +7,7 @@ and _rows.py.
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from ._apply import prepare
 from ._channels import (
@@ -36,6 +36,7 @@ from ._columns import (
     set_column,
     slow_column,
 )
+from ._compile import compiled
 from ._hooks import line_of, moved_line
 from ._memory import load, size_of, widen, working
 from ._rows import report
@@ -43,14 +44,14 @@ from ._samples import group_statistics
 from ._statistics import reciprocal_root, slow_moments, split_mean, two_sum, whole
 
 
-@njit(error_model="numpy")
+@compiled
 def _part(x, step, like, rows, chunks, i):
     """Where chunk i of a table begins, its first row and number of rows."""
     first = i * rows // chunks
     return x + first * step * size_of(like), first, (i + 1) * rows // chunks - first
 
 
-@njit(error_model="numpy")
+@compiled
 def _settle(c, x, rows, step, by, columns, found, wide, options, arrays, likes):
     """The factors of column c to `by` and `wide`, statistics to the caller.
 
@@ -90,12 +91,12 @@ def _settle(c, x, rows, step, by, columns, found, wide, options, arrays, likes):
     return good
 
 
-@njit(error_model="numpy")
+@compiled
 def _columns_at(c, wide):
     return wide[0, c], wide[1, c], wide[2, c], wide[3, c], wide[4, c], wide[5, c]
 
 
-@njit(error_model="numpy")
+@compiled
 def _keep(x, rows, step, cols, good, like):
     """Copies of the columns that are not good, before y is written, which may be x."""
     count = 0
@@ -112,7 +113,7 @@ def _keep(x, rows, step, cols, good, like):
     return kept
 
 
-@njit(error_model="numpy")
+@compiled
 def _apply_all_kept(kept, good, wide, y, step, across, likes, hooks, extras, at):
     k = 0
     for c in range(good.size):
@@ -179,14 +180,14 @@ def batch(prologue, epilogue):
     return batch_kernel
 
 
-@njit(error_model="numpy")
+@compiled
 def sums_to(parts, i, sums):
     for k in range(2):
         for c in range(sums.shape[1]):
             parts[i, k, c] = sums[k, c]
 
 
-@njit(error_model="numpy")
+@compiled
 def add_parts(parts, sums):
     """The sums of all chunks, in their order."""
     if parts.shape[0] == 1:
@@ -208,7 +209,7 @@ def add_parts(parts, sums):
 # ---- group and instance norm, channels last ----
 
 
-@njit(error_model="numpy")
+@compiled
 def _join(found, first, per, like):
     """Mean as hi + lo, in float64, and variance of `per` columns from `first` on."""
     base = found[0, first]
@@ -225,7 +226,7 @@ def _join(found, first, per, like):
     return np.float64(hi), np.float64(lo), base + m, var / per
 
 
-@njit(error_model="numpy")
+@compiled
 def _sample(n, arrays, shape, strides, options, likes, hooks, extras, found):
     _, cols, rows, groups = shape
     per = cols // groups
@@ -266,7 +267,7 @@ def _sample(n, arrays, shape, strides, options, likes, hooks, extras, found):
     )
 
 
-@njit(error_model="numpy")
+@compiled
 def _group_place(i, x, step, rows, first, per, columns, arrays, shape, options, likes):
     """Power (0 if not slow), mean as hi + lo and in all, variance and rstd."""
     like = likes[0]
@@ -302,7 +303,7 @@ def samples(prologue, epilogue):
 # ---- rows whose normalised axis is not the last ----
 
 
-@njit(error_model="numpy")
+@compiled
 def _inner_block(r, first, n, call, arrays, inner, likes, centered, hooks, extras):
     w, b, mean, rstd, cols, eps, one = call
     x, y, _, x_stride, y_stride = arrays
@@ -336,7 +337,7 @@ def _inner_block(r, first, n, call, arrays, inner, likes, centered, hooks, extra
     )
 
 
-@njit(error_model="numpy")
+@compiled
 def _apply_inner(x, y, cols, inner, n, by, across, one, likes, hooks, extras, at):
     place = (by[0].ctypes.data, by[1].ctypes.data, by[2].ctypes.data)
     unit, zero = working(1, likes[0]), working(0, likes[0])
