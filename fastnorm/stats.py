@@ -8,7 +8,6 @@ by one, in any number of threads or processes, and what each has found is merged
 
 from __future__ import annotations
 
-import operator
 import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,23 +15,21 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from . import _core
+from ._states import as_arrays, as_dict, axis_of, ddof_of, no_values, of_dict, of_file
 from ._values import integer
 
 if TYPE_CHECKING:
     import os
 
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
 
     from ._core import _Input
     from .population import calibrate, momentum
 
-    _Float64 = NDArray[np.float64]
     _Nan = Literal["propagate", "error", "omit"]
 
 __all__ = ["RunningMoments", "calibrate", "momentum"]
 
-# The rows of a state, in the order of the C struct.
-_ROWS = ("weight", "mean", "mean_low", "m2", "m2_low", "min", "max")
 _NAN = ("propagate", "error", "omit")
 
 
@@ -140,13 +137,13 @@ class RunningMoments:
             raise ValueError(
                 f"RunningMoments: num_threads is {num_threads}, at least 1 is needed"
             )
-        self._axis = _axis_of(axis)
+        self._axis = axis_of(axis)
         self._nan = nan
         self._num_threads = num_threads
         self._flush_denormals = bool(flush_denormals)
         self._lock = threading.Lock()
         self._shape: tuple[int, ...] | None = None
-        self._count, self._rows = _no_values(())
+        self._count, self._rows = no_values()
 
     # ---- Taking in ----
 
@@ -319,11 +316,11 @@ class RunningMoments:
         ndarray of float64
             NaN where the weight is not more than `ddof`.
         """
-        return self._results(1, _ddof(ddof))
+        return self._results(1, ddof_of(ddof))
 
     def std(self, ddof: float = 0) -> Any:
         """The standard deviation: the root of `var`, with the same `ddof`."""
-        return self._results(2, _ddof(ddof))
+        return self._results(2, ddof_of(ddof))
 
     # ---- Keeping ----
 
@@ -352,12 +349,7 @@ class RunningMoments:
             ``mean + mean_low``), ``min`` and ``max``; arrays of the shape of the
             features. Where there are no values min is Inf and max -Inf.
         """
-        shape, count, rows = self._snapshot()
-        state: dict[str, Any] = {"axis": self._axis, "nan": self._nan, "shape": shape}
-        state["count"] = count.reshape(shape or ()).copy()
-        for name, row in zip(_ROWS, rows, strict=True):
-            state[name] = row.reshape(shape or ()).copy()
-        return state
+        return as_dict(self._axis, self._nan, *self._snapshot())
 
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> RunningMoments:
@@ -377,25 +369,9 @@ class RunningMoments:
         TypeError, ValueError
             If a key is missing or unknown, or a value is not what it must be.
         """
-        function = "RunningMoments.from_dict"
-        needed = {"axis", "nan", "shape", "count", *_ROWS}
-        for what, keys in (
-            ("missing", needed - state.keys()),
-            ("unknown", state.keys() - needed),
-        ):
-            if keys:
-                raise ValueError(f"{function}: {what} keys {', '.join(sorted(keys))}")
+        taken = of_dict("RunningMoments.from_dict", state)
         new = cls(state["axis"], nan=state["nan"])
-        shape = state["shape"]
-        if shape is not None:
-            shape = tuple(operator.index(n) for n in shape)
-        arrays = {
-            name: _state_array(function, name, state[name], shape or (), dtype)
-            for name, dtype in (("count", np.int64), *((r, np.float64) for r in _ROWS))
-        }
-        count, rows = arrays["count"], np.stack([arrays[name] for name in _ROWS])
-        _check_state(function, count, rows)
-        new._shape, new._count, new._rows = shape, count, rows
+        new._shape, new._count, new._rows = taken
         return new
 
     def save(self, file: str | os.PathLike[str] | Any) -> None:
@@ -403,17 +379,7 @@ class RunningMoments:
 
         `load` reads it back, exactly. A path without ``.npz`` at its end gets one.
         """
-        state = self.to_dict()
-        axis, shape = state.pop("axis"), state.pop("shape")
-        np.savez(
-            file,
-            axis=np.array([] if axis is None else np.atleast_1d(axis), np.int64),
-            axis_kind=np.array(
-                "none" if axis is None else "int" if isinstance(axis, int) else "tuple"
-            ),
-            shape=np.array([-1] if shape is None else shape, np.int64),
-            **state,
-        )
+        np.savez(file, **as_arrays(self.to_dict()))
 
     @classmethod
     def load(cls, file: str | os.PathLike[str] | Any) -> RunningMoments:
@@ -424,25 +390,7 @@ class RunningMoments:
         ValueError
             If the file holds something else.
         """
-        function = "RunningMoments.load"
-        found = np.load(file, allow_pickle=False)
-        if not isinstance(found, np.lib.npyio.NpzFile):
-            raise ValueError(f"{function}: not a file that save has written")
-        with found:
-            state: dict[str, Any] = {name: found[name] for name in found.files}
-        try:
-            axis, kind = state.pop("axis").tolist(), str(state.pop("axis_kind"))
-            shape = state.pop("shape").tolist()
-            state["nan"] = str(state["nan"])
-        except KeyError as error:
-            raise ValueError(
-                f"{function}: not a file that save has written: {error} is missing"
-            ) from error
-        state["axis"] = (
-            None if kind == "none" else axis[0] if kind == "int" else tuple(axis)
-        )
-        state["shape"] = None if shape == [-1] else tuple(shape)
-        return cls.from_dict(state)
+        return cls.from_dict(of_file("RunningMoments.load", file))
 
     def __reduce__(self) -> tuple[Any, ...]:
         options = self._num_threads, self._flush_denormals
@@ -477,67 +425,6 @@ def _rebuild(
     new = RunningMoments.from_dict(state)
     new._num_threads, new._flush_denormals = num_threads, flush_denormals
     return new
-
-
-def _no_values(shape: tuple[int, ...]) -> tuple[NDArray[np.int64], _Float64]:
-    size = int(np.prod(shape, dtype=np.int64))
-    rows = np.zeros((len(_ROWS), size))
-    rows[-2], rows[-1] = np.inf, -np.inf
-    return np.zeros(size, np.int64), rows
-
-
-def _axis_of(axis: Any) -> int | tuple[int, ...] | None:
-    try:
-        if axis is None:
-            return None
-        if isinstance(axis, (list, tuple)):
-            return tuple(operator.index(a) for a in axis)
-        return operator.index(axis)
-    except TypeError:
-        raise TypeError(
-            f"RunningMoments: axis is {axis!r}, an int, a sequence of ints or None is "
-            "needed"
-        ) from None
-
-
-def _ddof(value: Any) -> float:
-    try:
-        ddof = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(
-            f"RunningMoments: ddof is {value!r}, a number is needed"
-        ) from None
-    if not 0 <= ddof < np.inf:
-        raise ValueError(f"RunningMoments: ddof is {value}, 0 or more is needed")
-    return ddof
-
-
-def _state_array(
-    function: str, name: str, value: Any, shape: tuple[int, ...], dtype: Any
-) -> NDArray[Any]:
-    """A copy, flat; of exactly this shape."""
-    array = np.asarray(value)
-    kinds = "iu" if dtype == np.int64 else "iuf"
-    if array.size and array.dtype.kind not in kinds:
-        raise TypeError(
-            f"{function}: {name} has dtype {array.dtype}, {np.dtype(dtype)} is needed"
-        )
-    if array.shape != shape:
-        raise ValueError(
-            f"{function}: {name} has shape {array.shape}, {shape} is needed"
-        )
-    return np.array(array, dtype).ravel()
-
-
-def _check_state(function: str, count: NDArray[np.int64], rows: _Float64) -> None:
-    """ValueError for what no batches can have led to."""
-    weight, m2 = rows[0], rows[3]
-    if np.any(count < 0):
-        raise ValueError(f"{function}: count is negative")
-    if not np.all(np.where(count > 0, weight > 0, weight == 0)):
-        raise ValueError(f"{function}: weight does not go with count")
-    if np.any(m2 < 0):
-        raise ValueError(f"{function}: m2 is negative")
 
 
 def __getattr__(name: str) -> object:
