@@ -29,8 +29,9 @@
 #define FN_ACTIVATES 1
 #include "simd/avx512.h"
 
-/* The next stands on the one above, the others on both. */
+/* The next two stand on the one above, the others on these. */
 #include "simd/narrow_avx512.h"
+#include "simd/parts.h"
 
 #include "simd/image_avx512.h"
 #include "simd/masks_avx512.h"

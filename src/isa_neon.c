@@ -19,8 +19,9 @@
 #define FN_ACTIVATES 0
 #include "simd/neon.h"
 
-/* The next stands on the one above, the others on both. */
+/* The next two stand on the one above, the others on these. */
 #include "simd/narrow_neon.h"
+#include "simd/parts.h"
 
 #include "simd/image_neon.h"
 #include "simd/masks_neon.h"

@@ -23,8 +23,9 @@
 #define FN_ACTIVATES 0
 #include "simd/portable.h"
 
-/* The next stands on the one above, the others on both. */
+/* The next two stand on the one above, the others on these. */
 #include "simd/narrow_portable.h"
+#include "simd/parts.h"
 
 #include "simd/image_portable.h"
 #include "simd/masks_portable.h"

@@ -106,6 +106,28 @@ typedef struct {
   FN_WORD void T##_store_folded(S *p, T##_vec x) {                                     \
     _mm256_storeu_##R(p, _mm256_add_##R(x.a, x.c));                                    \
     _mm256_storeu_##R(p + T##_REG, _mm256_add_##R(x.b, x.d));                          \
+  }                                                                                    \
+  FN_WORD T##_part T##_part_of(const T##_vec *v, int k) {                              \
+    const T##_reg r[4] = {v->a, v->b, v->c, v->d};                                     \
+    return r[k];                                                                       \
+  }                                                                                    \
+  FN_WORD T##_vec T##_whole(const T##_part *p) {                                       \
+    return (T##_vec){p[0], p[1], p[2], p[3]};                                          \
+  }                                                                                    \
+  FN_WORD T##_part T##_part_load(const S *p) {                                         \
+    return _mm256_loadu_##R(p);                                                        \
+  }                                                                                    \
+  FN_WORD T##_part T##_part_add(T##_part x, T##_part y) {                              \
+    return _mm256_add_##R(x, y);                                                       \
+  }                                                                                    \
+  FN_WORD T##_part T##_part_sub(T##_part x, T##_part y) {                              \
+    return _mm256_sub_##R(x, y);                                                       \
+  }                                                                                    \
+  FN_WORD T##_part T##_part_mul(T##_part x, T##_part y) {                              \
+    return _mm256_mul_##R(x, y);                                                       \
+  }                                                                                    \
+  FN_WORD T##_part T##_part_fma(T##_part x, T##_part y, T##_part z) {                  \
+    return _mm256_fmadd_##R(x, y, z);                                                  \
   }
 
 #define f32_HALF 16
@@ -114,6 +136,10 @@ typedef struct {
 #define f64_REG  4
 typedef __m256 f32_reg;
 typedef __m256d f64_reg;
+/* A part is a register: the three sums of a chain of products are twelve. */
+#define FN_PARTS 4
+typedef f32_reg f32_part;
+typedef f64_reg f64_part;
 #define f32_from_mask(m) _mm256_castsi256_ps(m)
 #define f64_from_mask(m) _mm256_castsi256_pd(m)
 

@@ -34,6 +34,10 @@
  *   store_narrow(p, v)        16 doubles, each rounded to the dtype (for f64: store)
  *   round(v)                  doubles rounded to the dtype and back
  *   add_wide(p, v)            p[i] += lane i, in double, over all lanes of v
+ * by FN_PARTS parts of FN_VEC / FN_PARTS lanes, for loops with more values than there
+ * are registers (simd/parts.h where one part is all):
+ *   part_of(v, k) whole(p)    part k of a vec at v; the vec of these
+ *   part_load part_add part_sub part_mul part_fma   as above
  * on doubles only, for the few numbers per row:
  *   fnma(x, y, z)             z - x * y, rounded once
  *   sqrt                      square root

@@ -18,13 +18,14 @@ FN_WORD products FN_KERNEL(add_segment)(products s, segment at, size_t len,
                                         const terms *f, bool centered) {
   const vec one = V(splat)((T)1);
   const size_t left = len % FN_VEC;
+  sums q = FN_KERNEL(sums_of)(&s);
   for (const T *end = at.g + (len - left); at.g != end;) {
     FN_PREFETCH_VEC(at.next_g);
     FN_PREFETCH_VEC(at.next_x);
-    FN_KERNEL(add_product)
-    (&s, V(load)(at.g), V(load)(at.x), one, f, centered, false);
+    FN_KERNEL(add_vec_of)(&q, at.g, at.x, NULL, one, f, centered, false, false);
     at.g += FN_VEC, at.x += FN_VEC, at.next_g += FN_VEC, at.next_x += FN_VEC;
   }
+  s = FN_KERNEL(products_of)(&q);
   if (left > 0) {
     FN_PREFETCH_VEC(at.next_g);
     FN_PREFETCH_VEC(at.next_x);

@@ -53,6 +53,8 @@ typedef V(vec) FN_KERNEL(vec_type);
 
 #include "products.h"
 
+#include "products_tables.h"
+
 #include "gradients.h"
 
 #include "channels.h"

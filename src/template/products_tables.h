@@ -1,0 +1,199 @@
+/* template/products_tables.h - the sums of products.h over the rows or columns of a
+ * table: rows r to r + rows, columns c to c + FN_VEC.
+ * SPDX-License-Identifier: MIT */
+
+/* A chain of a column, with the factors of the column. */
+FN_WORD products FN_KERNEL(column_chain)(const fn_pairs *p, size_t r, size_t rows,
+                                         size_t c, const terms *f, bool centered) {
+  const T *g = (const T *)p->g + (ptrdiff_t)r * p->g_row_stride + c;
+  const T *x = (const T *)p->x + (ptrdiff_t)r * p->x_row_stride + c;
+  const T *weight = p->weight;
+  const size_t left = p->len - c;
+  const vec none = V(sub)(V(splat)((T)0), f->minus_shift);
+  const products none_yet = FN_KERNEL(no_products)();
+  sums q = FN_KERNEL(sums_of)(&none_yet);
+  /* The branch in the loop costs avx2 a fifth; without it avx512 spills a sum. */
+  if (FN_PARTS > 1 && left >= FN_VEC) {
+    for (size_t i = 0; i < rows; i++, g += p->g_row_stride, x += p->x_row_stride)
+      FN_KERNEL(add_vec_of)
+    (&q, g, x, NULL, V(splat)(weight ? weight[r + i] : (T)1), f, centered, true, false);
+    return FN_KERNEL(products_of)(&q);
+  }
+  for (size_t i = 0; i < rows; i++, g += p->g_row_stride, x += p->x_row_stride) {
+    const vec w = V(splat)(weight ? weight[r + i] : (T)1);
+    if (left >= FN_VEC)
+      FN_KERNEL(add_product)
+    (&q, V(load)(g), V(load)(x), w, f, centered, true);
+    else FN_KERNEL(add_product)(&q, V(load_partial_or)(g, left, none),
+                                V(load_partial_or)(x, left, f->hi), w, f, centered,
+                                true);
+  }
+  return FN_KERNEL(products_of)(&q);
+}
+
+/* As the moments of columns have it. */
+FN_WORD void FN_KERNEL(ask_for_tiles)(const fn_pairs *p, size_t r, size_t c) {
+  const tile next = FN_KERNEL(tile_ahead)(r, c, p->len);
+  const ptrdiff_t row = (ptrdiff_t)next.r;
+  if (next.r + 2 * FN_STEPS > p->rows)
+    return;
+  const T *g = (const T *)p->g + row * p->g_row_stride + next.c;
+  const T *x = (const T *)p->x + row * p->x_row_stride + next.c;
+  FN_KERNEL(ask_for_tile)
+  ((const char *)g, p->g_row_stride * (ptrdiff_t)sizeof(T));
+  FN_KERNEL(ask_for_tile)
+  ((const char *)x, p->x_row_stride * (ptrdiff_t)sizeof(T));
+}
+
+FN_WORD void FN_KERNEL(products_of_columns)(const fn_pairs *p, double *sum_d,
+                                            double *sum_dt, double *sum_x,
+                                            bool centered) {
+  for (size_t r = 0; r < p->rows; r += 2 * FN_STEPS) {
+    const size_t left = p->rows - r, rows = left < 2 * FN_STEPS ? left : 2 * FN_STEPS;
+    const size_t chain = rows < FN_STEPS ? rows : FN_STEPS;
+    for (size_t c = 0; c < p->len; c += FN_VEC) {
+      FN_KERNEL(ask_for_tiles)(p, r, c);
+      const terms f = FN_KERNEL(terms_of_columns)(p, c, centered);
+      const products first = FN_KERNEL(column_chain)(p, r, chain, c, &f, centered);
+      const products second =
+          FN_KERNEL(column_chain)(p, r + chain, rows - chain, c, &f, centered);
+      const products both = FN_KERNEL(both_products)(&first, &second);
+      if (sum_d)
+        V(add_wide)(sum_d + c, both.d);
+      V(add_wide)(sum_dt + c, both.dt);
+      if (centered && sum_x)
+        V(add_wide)(sum_x + c, both.x);
+    }
+  }
+}
+
+static void FN_KERNEL(products_columns)(const fn_pairs *p, double *sum_d,
+                                        double *sum_dt, double *sum_x) {
+  /* Without a weight it is one, as in gradient_columns(). */
+  if (p->hi)
+    FN_KERNEL(products_of_columns)(p, sum_d, sum_dt, sum_x, true);
+  else
+    FN_KERNEL(products_of_columns)(p, sum_d, sum_dt, sum_x, false);
+}
+
+/* Sums of all columns, of two chains, wait until it is known that none of them left the
+ * range. */
+typedef struct FN_KERNEL(strip) {
+  _Alignas(64) T g[2][FN_PRODUCT_COLUMNS], gt[2][FN_PRODUCT_COLUMNS];
+} FN_KERNEL(strip);
+#define strip FN_KERNEL(strip)
+
+/* Some rows in step: the sums are loaded and stored once for all of them. */
+typedef struct FN_KERNEL(step) {
+  const T *g, *x;
+  ptrdiff_t g_apart, x_apart;
+  vec hi[4], scale[4], offset[4];
+} FN_KERNEL(step);
+#define step FN_KERNEL(step)
+
+/* Columns c to c + n; `begin`: there are no sums yet. */
+FN_WORD void FN_KERNEL(add_columns)(const step *s, T *sum_g, T *sum_gt, size_t c,
+                                    size_t n, bool begin, bool centered, int rows) {
+  const vec zero = V(splat)((T)0);
+  vec g_sum = begin ? zero : V(load)(sum_g + c);
+  vec gt_sum = begin ? zero : V(load)(sum_gt + c);
+  FN_UNROLL
+  for (int k = 0; k < rows; k++) {
+    const T *g = s->g + k * s->g_apart + c, *x = s->x + k * s->x_apart + c;
+    const vec gi = n == FN_VEC ? V(load)(g) : V(load_partial_or)(g, n, zero);
+    const vec xi = n == FN_VEC ? V(load)(x) : V(load_partial_or)(x, n, zero);
+    const vec t =
+        FN_KERNEL(normalized)(xi, s->hi[k], s->scale[k], s->offset[k], centered);
+    g_sum = V(add)(g_sum, gi);
+    gt_sum = V(fma)(gi, t, gt_sum);
+  }
+  V(store)(sum_g + c, g_sum);
+  V(store)(sum_gt + c, gt_sum);
+}
+
+FN_WORD void FN_KERNEL(add_step)(const fn_pairs *p, size_t r, strip *to, bool centered,
+                                 int rows) {
+  const size_t chain = r / FN_STEPS, len = p->len;
+  T *sum_g = to->g[chain], *sum_gt = to->gt[chain];
+  step s = {.g = (const T *)p->g + (ptrdiff_t)r * p->g_row_stride,
+            .x = (const T *)p->x + (ptrdiff_t)r * p->x_row_stride,
+            .g_apart = p->g_row_stride,
+            .x_apart = p->x_row_stride};
+  FN_UNROLL
+  for (int k = 0; k < rows; k++) {
+    const terms f = FN_KERNEL(terms_of_run)(p, r + (size_t)k, centered);
+    s.hi[k] = f.hi;
+    s.scale[k] = f.scale;
+    s.offset[k] = f.offset;
+  }
+  size_t c = 0;
+  if (r % FN_STEPS == 0)
+    for (; c + FN_VEC <= len; c += FN_VEC) {
+      FN_KERNEL(add_columns)(&s, sum_g, sum_gt, c, FN_VEC, true, centered, rows);
+    }
+  else
+    for (; c + FN_VEC <= len; c += FN_VEC) {
+      FN_KERNEL(add_columns)(&s, sum_g, sum_gt, c, FN_VEC, false, centered, rows);
+    }
+  if (c < len)
+    FN_KERNEL(add_columns)
+  (&s, sum_g, sum_gt, c, len - c, r % FN_STEPS == 0, centered, rows);
+}
+
+/* Adds the second chain to the first; false if a sum is out of range. */
+FN_WORD bool FN_KERNEL(end_chains)(strip *s, size_t len, bool both) {
+  const f64_vec most = f64_splat(V(COLUMN_MAX));
+  T lanes[FN_VEC];
+  vec largest = V(splat)((T)0);
+  for (size_t c = 0; c < len; c += FN_VEC) {
+    vec g = V(load)(s->g[0] + c), gt = V(load)(s->gt[0] + c);
+    if (both) {
+      g = V(add)(g, V(load)(s->g[1] + c));
+      gt = V(add)(gt, V(load)(s->gt[1] + c));
+      V(store)(s->g[0] + c, g);
+      V(store)(s->gt[0] + c, gt);
+    }
+    largest = V(max_magnitude)(V(max_magnitude)(largest, g), gt);
+  }
+  V(store)(lanes, largest);
+  for (size_t i = 0; i < FN_VEC; i += 16)
+    if (!f64_all_le(V(load_wide)(lanes + i), most))
+      return false;
+  return true;
+}
+
+FN_WORD bool FN_KERNEL(products_of_rows)(const fn_pairs *p, double *sum_g,
+                                         double *sum_gt, bool centered) {
+  strip s;
+  size_t r = 0;
+  for (; r + 4 <= p->rows; r += 4) {
+    FN_KERNEL(add_step)(p, r, &s, centered, 4);
+  }
+  for (; r < p->rows; r++) {
+    FN_KERNEL(add_step)(p, r, &s, centered, 1);
+  }
+  if (!FN_KERNEL(end_chains)(&s, p->len, p->rows > FN_STEPS))
+    return false;
+  for (size_t c = 0; c < p->len; c += FN_VEC) {
+    if (sum_g)
+      V(add_wide)(sum_g + c, V(load)(s.g[0] + c));
+    V(add_wide)(sum_gt + c, V(load)(s.gt[0] + c));
+  }
+  return true;
+}
+
+static bool FN_KERNEL(products_rows)(const fn_pairs *p, double *sum_g, double *sum_gt) {
+  return p->hi ? FN_KERNEL(products_of_rows)(p, sum_g, sum_gt, true)
+               : FN_KERNEL(products_of_rows)(p, sum_g, sum_gt, false);
+}
+
+#undef FN_STEPS
+#undef FN_PART
+#undef part
+#undef sums
+#undef FN_TILES_AHEAD
+#undef tile
+#undef products
+#undef waiting
+#undef strip
+#undef step
