@@ -138,6 +138,11 @@ typedef __m256 f32_reg;
 typedef __m256d f64_reg;
 /* A part is a register: the three sums of a chain of products are twelve. */
 #define FN_PARTS 4
+/* With the sums of one chain and a shift there is no room for those of the chain
+ * before. GCC kept them in registers, and what the loop adds to on the stack: layer
+ * norm of [65536, 64] 2470 -> 2040 us, instance norm of [32, 256, 196] 660 -> 540 (AMD
+ * EPYC Zen 3). */
+#define FN_ASIDE(v) __asm__("" : "+m"(v))
 typedef f32_reg f32_part;
 typedef f64_reg f64_part;
 #define f32_from_mask(m) _mm256_castsi256_ps(m)

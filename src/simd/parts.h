@@ -1,7 +1,8 @@
 /* simd/parts.h - the parts of a vec where there is one: the vec.
  * SPDX-License-Identifier: MIT */
 
-#define FN_PARTS 1
+#define FN_PARTS    1
+#define FN_ASIDE(v) ((void)0)
 
 #define FN_MAP(T, S)                                                                   \
   typedef T##_vec T##_part;                                                            \

@@ -36,6 +36,7 @@
  *   add_wide(p, v)            p[i] += lane i, in double, over all lanes of v
  * by FN_PARTS parts of FN_VEC / FN_PARTS lanes, for loops with more values than there
  * are registers (simd/parts.h where one part is all):
+ *   FN_ASIDE(v)               a variable that waits, in memory where registers are few
  *   part_of(v, k) whole(p)    part k of a vec at v; the vec of these
  *   part_load part_add part_sub part_mul part_fma   as above
  * on doubles only, for the few numbers per row:

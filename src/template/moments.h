@@ -55,22 +55,22 @@ static void FN_KERNEL(drain)(pending *p, bool deviations, double *sum, double *s
   p->n = 0;
 }
 
-/* The sums of the block at hand: of its finished chain, and of the one being made. */
-typedef struct FN_KERNEL(block) {
-  vec shift, first_s, first_q, s, q;
-} FN_KERNEL(block);
-#define block FN_KERNEL(block)
+/* The sums of a chain. */
+typedef struct FN_KERNEL(chain) {
+  vec s, q;
+} FN_KERNEL(chain);
+#define chain FN_KERNEL(chain)
 
-FN_WORD block FN_KERNEL(empty_block)(vec shift) {
+FN_WORD chain FN_KERNEL(empty_chain)(void) {
   const vec zero = V(splat)((T)0);
-  return (block){shift, zero, zero, zero, zero};
+  return (chain){zero, zero};
 }
 
-FN_WORD void FN_KERNEL(add_vec)(block *b, vec v, fn_terms kind) {
-  const vec d = kind == FN_DEVIATIONS ? V(sub)(v, b->shift) : v;
+FN_WORD void FN_KERNEL(add_vec)(chain *c, vec v, vec shift, fn_terms kind) {
+  const vec d = kind == FN_DEVIATIONS ? V(sub)(v, shift) : v;
   if (kind == FN_DEVIATIONS)
-    b->s = V(add)(b->s, d);
-  b->q = kind == FN_MAGNITUDES ? V(add)(b->q, V(abs)(d)) : V(fma)(d, d, b->q);
+    c->s = V(add)(c->s, d);
+  c->q = kind == FN_MAGNITUDES ? V(add)(c->q, V(abs)(d)) : V(fma)(d, d, c->q);
 }
 
 /* Whole vecs of x from element i on. The processor's own prefetch stays a little ahead
@@ -86,27 +86,22 @@ FN_WORD void FN_KERNEL(ask_ahead)(const void *x, size_t i, size_t steps, bool fa
       FN_PREFETCH_VEC(from + k * FN_VEC * FN_KERNEL(element_bytes)(dtype));
 }
 
-FN_WORD void FN_KERNEL(add_steps)(block *b, const void *x, size_t i, size_t steps,
-                                  fn_terms kind, fastnorm_dtype dtype) {
+FN_WORD void FN_KERNEL(add_steps)(chain *c, vec shift, const void *x, size_t i,
+                                  size_t steps, fn_terms kind, fastnorm_dtype dtype) {
   for (const size_t end = i + steps * FN_VEC; i != end; i += FN_VEC)
-    FN_KERNEL(add_vec)(b, FN_KERNEL(fetch)(dtype, x, i, FN_VEC), kind);
+    FN_KERNEL(add_vec)(c, FN_KERNEL(fetch)(dtype, x, i, FN_VEC), shift, kind);
 }
 
-FN_WORD void FN_KERNEL(end_chain)(block *b) {
-  b->first_s = b->s;
-  b->first_q = b->q;
-  b->s = b->q = V(splat)((T)0);
-}
-
-FN_WORD void FN_KERNEL(store_block)(T *sum, T *sq, const block *b, fn_terms kind) {
+FN_WORD void FN_KERNEL(store_block)(T *sum, T *sq, const chain *first,
+                                    const chain *second, fn_terms kind) {
   if (kind == FN_DEVIATIONS)
-    V(store_folded)(sum, V(add)(b->first_s, b->s));
-  V(store_folded)(sq, V(add)(b->first_q, b->q));
+    V(store_folded)(sum, V(add)(first->s, second->s));
+  V(store_folded)(sq, V(add)(first->q, second->q));
 }
 
-FN_WORD void FN_KERNEL(flush)(pending *p, const block *b, size_t r, fn_terms kind,
-                              double *sum, double *sq) {
-  FN_KERNEL(store_block)(p->sum[p->n], p->sq[p->n], b, kind);
+FN_WORD void FN_KERNEL(flush)(pending *p, const chain *first, const chain *second,
+                              size_t r, fn_terms kind, double *sum, double *sq) {
+  FN_KERNEL(store_block)(p->sum[p->n], p->sq[p->n], first, second, kind);
   p->row[p->n] = r;
   if (++p->n == 16)
     FN_KERNEL(drain)(p, kind == FN_DEVIATIONS, sum, sq);
@@ -119,25 +114,23 @@ FN_WORD size_t FN_KERNEL(add_blocks)(pending *p, const fn_runs *g, const void *x
                                      size_t from, size_t len, vec shift, size_t r,
                                      fn_terms kind, fastnorm_dtype dtype, double *sum,
                                      double *sq) {
-  const size_t chain = FN_CHAIN * FN_VEC;
+  const size_t length = FN_CHAIN * FN_VEC;
   const bool far = g->far;
   size_t i = 0;
-  for (; i + 2 * chain <= len; i += 2 * chain) {
-    block first = FN_KERNEL(empty_block)(shift), second = first;
+  for (; i + 2 * length <= len; i += 2 * length) {
+    chain first = FN_KERNEL(empty_chain)(), second = first;
     FN_UNROLL
     for (size_t k = 0; k < FN_CHAIN; k++) {
       const size_t at = from + i + k * FN_VEC;
       FN_KERNEL(ask_ahead)(x, at + k * FN_VEC, 2, far, dtype);
-      FN_KERNEL(add_steps)(&first, x, at, 1, kind, dtype);
+      FN_KERNEL(add_steps)(&first, shift, x, at, 1, kind, dtype);
       if (FN_IN_STEP)
-        FN_KERNEL(add_steps)(&second, x, at + chain, 1, kind, dtype);
+        FN_KERNEL(add_steps)(&second, shift, x, at + length, 1, kind, dtype);
     }
     if (!FN_IN_STEP)
       FN_KERNEL(add_steps)
-    (&second, x, from + i + chain, FN_CHAIN, kind, dtype);
-    second.first_s = first.s;
-    second.first_q = first.q;
-    FN_KERNEL(flush)(p, &second, r, kind, sum, sq);
+    (&second, shift, x, from + i + length, FN_CHAIN, kind, dtype);
+    FN_KERNEL(flush)(p, &first, &second, r, kind, sum, sq);
   }
   return i;
 }
@@ -148,7 +141,8 @@ FN_WORD void FN_KERNEL(add_run)(const fn_runs *g, vec shift, size_t r, pending *
                                 double *sum, double *sq, fn_terms kind,
                                 fastnorm_dtype dtype) {
   const size_t len = g->len, segs = g->segs;
-  block b = FN_KERNEL(empty_block)(shift);
+  chain first = FN_KERNEL(empty_chain)(), c = first;
+  FN_ASIDE(first);
   size_t steps = 0; /* in the block */
   for (size_t seg = 0; seg < segs; seg++) {
     const ptrdiff_t at = (ptrdiff_t)r * g->row_stride + (ptrdiff_t)seg * g->seg_stride;
@@ -164,27 +158,31 @@ FN_WORD void FN_KERNEL(add_run)(const fn_runs *g, vec shift, size_t r, pending *
       const size_t full = left / FN_VEC, room = FN_CHAIN - steps % FN_CHAIN;
       const size_t now = full < room ? full : room;
       FN_KERNEL(ask_ahead)(x, i, now, g->far, dtype);
-      FN_KERNEL(add_steps)(&b, x, i, now, kind, dtype);
+      FN_KERNEL(add_steps)(&c, shift, x, i, now, kind, dtype);
       i += now * FN_VEC;
       left -= now * FN_VEC;
       steps += now;
       if (left > 0 && left < FN_VEC && now < room) {
         FN_KERNEL(add_vec)
-        (&b, FN_KERNEL(fetch_or)(dtype, x, i, left, shift), kind);
+        (&c, FN_KERNEL(fetch_or)(dtype, x, i, left, shift), shift, kind);
         left = 0;
         steps++;
       }
-      if (steps == FN_CHAIN)
-        FN_KERNEL(end_chain)(&b);
+      if (steps == FN_CHAIN) {
+        first = c;
+        FN_ASIDE(first);
+        c = FN_KERNEL(empty_chain)();
+      }
       if (steps == FN_BLOCK) {
-        FN_KERNEL(flush)(p, &b, r, kind, sum, sq);
-        b = FN_KERNEL(empty_block)(shift);
+        FN_KERNEL(flush)(p, &first, &c, r, kind, sum, sq);
+        first = c = FN_KERNEL(empty_chain)();
+        FN_ASIDE(first);
         steps = 0;
       }
     }
   }
   if (steps > 0)
-    FN_KERNEL(flush)(p, &b, r, kind, sum, sq);
+    FN_KERNEL(flush)(p, &first, &c, r, kind, sum, sq);
 }
 
 FN_WORD void FN_KERNEL(moments_of_long_runs)(const fn_runs *g, const T *shift,
@@ -210,13 +208,24 @@ FN_WORD void FN_KERNEL(sums_to)(double *to, T (*slots)[FN_HALF], size_t n) {
   f64_store(to, V(load_wide)(out));
 }
 
+/* The sums of elements i to len, at most a chain. */
+FN_WORD chain FN_KERNEL(last_chain)(vec shift, const void *x, size_t i, size_t len,
+                                    fn_terms kind, fastnorm_dtype dtype) {
+  const size_t steps = (len - i) / FN_VEC, left = (len - i) % FN_VEC;
+  chain c = FN_KERNEL(empty_chain)();
+  FN_KERNEL(add_steps)(&c, shift, x, i, steps, kind, dtype);
+  if (left > 0)
+    FN_KERNEL(add_vec)
+  (&c, FN_KERNEL(fetch_or)(dtype, x, i + steps * FN_VEC, left, shift), shift, kind);
+  return c;
+}
+
 /* Runs of one block: 16 at a time, whose sums then share one tree and leave as vectors.
  * The sums are those of the runs above, to the bit. */
 FN_WORD void FN_KERNEL(moments_of_short_runs)(const fn_runs *g, const T *shift,
                                               double *sum, double *sq, fn_terms kind,
                                               fastnorm_dtype dtype) {
-  const size_t steps = g->len / FN_VEC, left = g->len % FN_VEC;
-  const size_t first = steps < FN_CHAIN ? steps : FN_CHAIN;
+  const size_t len = g->len, length = FN_CHAIN * FN_VEC;
   for (size_t r = 0; r < g->rows; r += 16) {
     const size_t rows = g->rows - r < 16 ? g->rows - r : 16;
     _Alignas(64) T sums[16][FN_HALF], sqs[16][FN_HALF];
@@ -224,23 +233,17 @@ FN_WORD void FN_KERNEL(moments_of_short_runs)(const fn_runs *g, const T *shift,
       const void *x =
           FN_KERNEL(element)(dtype, g->x, (ptrdiff_t)(r + k) * g->row_stride);
       const vec shift_k = V(splat)(kind == FN_DEVIATIONS ? shift[r + k] : (T)0);
-      block b = FN_KERNEL(empty_block)(shift_k);
-      FN_KERNEL(ask_ahead)(x, 0, steps, g->far, dtype);
-      FN_KERNEL(add_steps)(&b, x, 0, first, kind, dtype);
-      if (steps >= FN_CHAIN) {
-        FN_KERNEL(end_chain)(&b);
-        FN_KERNEL(add_steps)
-        (&b, x, first * FN_VEC, steps - first, kind, dtype);
-      }
-      if (left > 0)
-        FN_KERNEL(add_vec)
-      (&b, FN_KERNEL(fetch_or)(dtype, x, steps * FN_VEC, left, shift_k), kind);
-      if (steps >= FN_CHAIN) {
-        FN_KERNEL(store_block)(sums[k], sqs[k], &b, kind);
-      } else { /* there is but one chain */
+      FN_KERNEL(ask_ahead)(x, 0, len / FN_VEC, g->far, dtype);
+      if (len < length) { /* there is but one chain */
+        const chain c = FN_KERNEL(last_chain)(shift_k, x, 0, len, kind, dtype);
         if (kind == FN_DEVIATIONS)
-          V(store_folded)(sums[k], b.s);
-        V(store_folded)(sqs[k], b.q);
+          V(store_folded)(sums[k], c.s);
+        V(store_folded)(sqs[k], c.q);
+      } else {
+        chain first = FN_KERNEL(last_chain)(shift_k, x, 0, length, kind, dtype);
+        FN_ASIDE(first);
+        const chain c = FN_KERNEL(last_chain)(shift_k, x, length, len, kind, dtype);
+        FN_KERNEL(store_block)(sums[k], sqs[k], &first, &c, kind);
       }
     }
     if (kind == FN_DEVIATIONS)

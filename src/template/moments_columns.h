@@ -21,14 +21,16 @@ FN_WORD vec FN_KERNEL(row_vec)(const void *x, size_t n, vec f, bool narrow) {
 }
 
 /* Columns c.. of up to FN_CHAIN rows from x on, which are `step` bytes apart. */
-FN_WORD void FN_KERNEL(add_rows)(block *b, const char *x, ptrdiff_t step, size_t rows,
-                                 size_t cols, bool narrow, fn_terms kind) {
+FN_WORD chain FN_KERNEL(sum_rows)(vec shift, const char *x, ptrdiff_t step, size_t rows,
+                                  size_t cols, bool narrow, fn_terms kind) {
+  chain c = FN_KERNEL(empty_chain)();
   if (cols >= FN_VEC)
     for (size_t i = 0; i < rows; i++, x += step)
       FN_KERNEL(add_vec)
-  (b, FN_KERNEL(row_vec)(x, FN_VEC, b->shift, narrow), kind);
+  (&c, FN_KERNEL(row_vec)(x, FN_VEC, shift, narrow), shift, kind);
   else for (size_t i = 0; i < rows; i++, x += step)
-      FN_KERNEL(add_vec)(b, FN_KERNEL(row_vec)(x, cols, b->shift, narrow), kind);
+      FN_KERNEL(add_vec)(&c, FN_KERNEL(row_vec)(x, cols, shift, narrow), shift, kind);
+  return c;
 }
 
 /* A table is summed by tiles of FN_BLOCK rows and a vec of columns: all those of some
@@ -63,38 +65,33 @@ FN_WORD void FN_KERNEL(ask_for_tile)(const char *x, ptrdiff_t step) {
 FN_WORD void FN_KERNEL(add_tile)(const fn_table *t, size_t r, size_t rows, size_t c,
                                  const T *shift, double *sum, double *sq, bool narrow,
                                  fn_terms kind) {
-  const size_t chain = rows < FN_CHAIN ? rows : FN_CHAIN;
+  const size_t length = rows < FN_CHAIN ? rows : FN_CHAIN;
   const ptrdiff_t element = narrow ? sizeof(float) : sizeof(T);
   const ptrdiff_t step = t->stride * element;
   const char *x = (const char *)t->x + (ptrdiff_t)r * step + (ptrdiff_t)c * element;
   const tile next = FN_KERNEL(tile_ahead)(r, c, t->cols);
-  block b = FN_KERNEL(empty_block)(kind == FN_DEVIATIONS ? V(load)(shift + c)
-                                                         : V(splat)((T)0));
+  const vec d = kind == FN_DEVIATIONS ? V(load)(shift + c) : V(splat)((T)0);
+  chain first = FN_KERNEL(empty_chain)(), second = first;
   if (next.r + FN_BLOCK <= t->rows)
     FN_KERNEL(ask_for_tile)
   (x + (ptrdiff_t)(next.r - r) * step + ((ptrdiff_t)next.c - (ptrdiff_t)c) * element,
    step);
   if (FN_IN_STEP && rows == FN_BLOCK &&
       t->cols - c >= FN_VEC) { /* in step, as in add_blocks() */
-    block first = b;
     FN_UNROLL
     for (int i = 0; i < FN_CHAIN; i++, x += step) {
+      FN_KERNEL(add_vec)(&first, FN_KERNEL(row_vec)(x, FN_VEC, d, narrow), d, kind);
       FN_KERNEL(add_vec)
-      (&first, FN_KERNEL(row_vec)(x, FN_VEC, b.shift, narrow), kind);
-      FN_KERNEL(add_vec)
-      (&b, FN_KERNEL(row_vec)(x + FN_CHAIN * step, FN_VEC, b.shift, narrow), kind);
+      (&second, FN_KERNEL(row_vec)(x + FN_CHAIN * step, FN_VEC, d, narrow), d, kind);
     }
-    b.first_s = first.s;
-    b.first_q = first.q;
   } else {
-    FN_KERNEL(add_rows)(&b, x, step, chain, t->cols - c, narrow, kind);
-    FN_KERNEL(end_chain)(&b);
-    x += (ptrdiff_t)chain * step;
-    FN_KERNEL(add_rows)(&b, x, step, rows - chain, t->cols - c, narrow, kind);
+    first = FN_KERNEL(sum_rows)(d, x, step, length, t->cols - c, narrow, kind);
+    x += (ptrdiff_t)length * step;
+    second = FN_KERNEL(sum_rows)(d, x, step, rows - length, t->cols - c, narrow, kind);
   }
   if (kind == FN_DEVIATIONS)
-    V(add_wide)(sum + c, V(add)(b.first_s, b.s));
-  V(add_wide)(sq + c, V(add)(b.first_q, b.q));
+    V(add_wide)(sum + c, V(add)(first.s, second.s));
+  V(add_wide)(sq + c, V(add)(first.q, second.q));
 }
 
 FN_WORD void FN_KERNEL(moments_of_columns)(const fn_table *t, const T *shift,
@@ -123,6 +120,6 @@ static void FN_KERNEL(moments_columns)(const fn_table *t, const void *shift,
     FN_KERNEL(moments_of_columns)(t, NULL, sum, sq, false, FN_SQUARES);
 }
 #undef pending
-#undef block
+#undef chain
 #undef FN_BLOCK
 #undef FN_CHAIN
