@@ -6,15 +6,11 @@
  * 1962). The part of the mean that hi loses is found with the sums. */
 #include "channels_statistics.h"
 
-#include <math.h>
 #include <string.h>
 
 #include "channels.h"
 #include "check.h"
-
-static double inverse_root(double t) {
-  return t <= 0.0 && t >= 0.0 ? 0.0 : 1.0 / sqrt(t);
-}
+#include "scale.h"
 
 /* to[i] = from[i / per], i < n, which is a multiple of per or, of one group, less */
 #define SPREAD(T)                                                                      \
@@ -153,8 +149,8 @@ static double merged_mean(const merged *m) {
 static double merged_rstd(const fn_backward *w, const fn_view *v, const merged *m) {
   const double k = (double)m->count;
   if (w->statistics == FN_ABOUT_ZERO) /* the sum of squares */
-    return inverse_root(m->vars * (double)v->x.segs * (double)v->x.len);
-  return inverse_root((m->vars + m->squares) / k + w->eps);
+    return fn_reciprocal_root(m->vars * (double)v->x.segs * (double)v->x.len);
+  return fn_reciprocal_root((m->vars + m->squares) / k + w->eps);
 }
 
 /* Where squares of the differences may have been lost, or were too large. */

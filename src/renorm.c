@@ -5,14 +5,11 @@
 #include <math.h>
 
 #include "compiler.h"
+#include "scale.h"
 
 /* NaN stays NaN. */
 static double limited(double x, double least, double most) {
   return x <= least ? least : x >= most ? most : x;
-}
-
-static double reciprocal_root(double x) {
-  return x <= 0.0 && x >= 0.0 ? 0.0 : 1.0 / sqrt(x);
 }
 
 /* Of one channel: deviation and mean of the batch by those stored, before limits. */
@@ -51,7 +48,7 @@ void fn_renorm_correct(fastnorm_dtype dtype, const fn_renorm *limits,
   const bool unlimited = isinf(most);
   for (size_t c = 0; c < in->n; c++) {
     const bool slow = in->is_slow && in->is_slow[c];
-    const double rstd = reciprocal_root(in->stored_var[c] + in->eps);
+    const double rstd = fn_reciprocal_root(in->stored_var[c] + in->eps);
     const ratios found =
         slow ? slow_ratios(dtype, in, c, rstd) : plain_ratios(dtype, in, c, rstd);
     const double r = limited(found.r, least, most);

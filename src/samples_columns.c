@@ -12,6 +12,7 @@
 #include "check.h"
 #include "range.h"
 #include "samples.h"
+#include "scale.h"
 #include "sum.h"
 
 typedef struct group_sums {
@@ -267,9 +268,7 @@ static void report(const fn_samples_work *w, size_t sample, size_t first, size_t
                             : fn_get(w->dtype, &s->hi, g) + fn_get(w->dtype, &s->lo, g);
     const double var = found ? found[g].var : s->var[g], t = var + w->eps;
     fn_samples_report(w, sample * w->groups + first + g, mean,
-                      slow                   ? fn_slow_rstd(&found[g].slow)
-                      : t <= 0.0 && t >= 0.0 ? 0.0
-                                             : 1.0 / sqrt(t));
+                      slow ? fn_slow_rstd(&found[g].slow) : fn_reciprocal_root(t));
     if (sums)
       fn_samples_sum(w, sums, g, fn_samples_weight(w, sample, first + g, count), mean,
                      var);

@@ -3,7 +3,6 @@
  *
  * A group is a run; its statistics are then those of each of its channels, which have
  * weights and biases of their own. */
-#include <math.h>
 
 #include "check.h"
 #include "samples.h"
@@ -159,9 +158,7 @@ static void report(const fn_samples_work *w, size_t at, size_t n, size_t count,
                             ? fn_slow_mean(&s->slow[r])
                             : fn_get(w->dtype, &s->hi, r) + fn_get(w->dtype, &s->lo, r);
     fn_samples_report(w, at + r, mean,
-                      slow                   ? fn_slow_rstd(&s->slow[r])
-                      : t <= 0.0 && t >= 0.0 ? 0.0
-                                             : 1.0 / sqrt(t));
+                      slow ? fn_slow_rstd(&s->slow[r]) : fn_reciprocal_root(t));
     if (sums)
       fn_samples_sum(w, sums, to + r,
                      fn_samples_weight(w, at / w->groups, at % w->groups + r, count),

@@ -20,6 +20,10 @@ static bool scale_is_safe(fastnorm_dtype dtype, double scale) {
          size >= (f32 ? f32_SCALE_MIN : f64_SCALE_MIN);
 }
 
+double fn_reciprocal_root(double t) {
+  return t <= 0.0 && t >= 0.0 ? 0.0 : 1.0 / sqrt(t);
+}
+
 void fn_scale(const fn_kernels *k, fastnorm_dtype dtype, const fn_scale_input *in,
               bool *any_slow, bool *is_slow, void *rstd, void *scale, void *offset) {
   bool any = false;

@@ -16,6 +16,10 @@ typedef struct fn_scale_input {
   const void *weight, *bias; /* [n], or NULL */
 } fn_scale_input;
 
+/* 1 / sqrt(t), rstd where t is the variance plus eps, and 0 of 0: what does not vary is
+ * not divided by that. NaN and Inf as the quotient has them. */
+double fn_reciprocal_root(double t);
+
 /* rstd, scale and offset of n runs or columns; those whose parameters are too large or
  * too small for plain arithmetic join the slow ones. is_slow is set if *any_slow is. */
 void fn_scale(const fn_kernels *k, fastnorm_dtype dtype, const fn_scale_input *in,

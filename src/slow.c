@@ -11,6 +11,7 @@
 
 #include "masked.h"
 #include "runs.h"
+#include "scale.h"
 #include "sum.h"
 
 /* x * 2^exponent, in two steps so that neither factor leaves the range. */
@@ -125,7 +126,7 @@ void fn_slow_finish(fn_slow *s, double eps) {
     e = 0; /* frexp leaves it open for NaN and Inf */
   if (e % 2 != 0)
     m *= 2.0, e -= 1;
-  s->rstd = m > 0.0 || m < 0.0 || m != m ? 1.0 / sqrt(m) : 0.0;
+  s->rstd = fn_reciprocal_root(m);
   s->rstd_exponent = s->rstd > 0.0 ? -e / 2 : 0;
 }
 
