@@ -47,6 +47,8 @@ from fastnorm._core import (
 )
 
 if TYPE_CHECKING:
+    from fastnorm import jit as jit
+    from fastnorm import reference as reference
     from fastnorm.fold import fold_batch_norm
     from fastnorm.layers import (
         BatchNorm,
@@ -111,7 +113,9 @@ __all__ = [
 ]
 
 # Written in Python, and not needed by those who call the functions: imported when first
-# asked for, so that `import fastnorm` stays quick.
+# asked for, so that `import fastnorm` stays quick. None of the modules imports what is
+# optional before one of its functions is called.
+_MODULES = ("jit", "reference")
 _LATER = {
     "BatchNorm": "fastnorm.layers",
     "BatchRenorm": "fastnorm.layers",
@@ -129,6 +133,8 @@ _LATER = {
 
 
 def __getattr__(name: str) -> object:
+    if name in _MODULES:
+        return import_module(f"fastnorm.{name}")  # which makes it an attribute
     if name not in _LATER:
         raise AttributeError(f"module 'fastnorm' has no attribute {name!r}")
     value: object = getattr(import_module(_LATER[name]), name)
@@ -137,4 +143,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER})
+    return sorted({*__all__, *_MODULES, *(n for n in globals() if n.startswith("__"))})

@@ -89,6 +89,21 @@ def test_all_names_are_there_and_documented():
             assert heading in doc, (name, section)
 
 
+def test_modules_come_when_they_are_asked_for_and_nothing_else_is_listed():
+    code = """
+import sys
+import fastnorm
+print("fastnorm.jit" in sys.modules, fastnorm.jit.__name__, fastnorm.reference.__name__)
+print("numba" in sys.modules, hasattr(fastnorm, "nothing"))
+print(*[name for name in dir(fastnorm) if not name.startswith("__")])
+"""
+    first, second, names = in_subprocess(code).splitlines()
+    assert first == "False fastnorm.jit fastnorm.reference"
+    assert second == "False False"
+    public = [name for name in fastnorm.__all__ if not name.startswith("__")]
+    assert names.split() == sorted([*public, "jit", "reference"])
+
+
 def test_signatures_are_those_of_the_contract():
     signatures = {
         name: str(inspect.signature(getattr(fastnorm, name))) for name in NAMES
