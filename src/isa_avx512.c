@@ -25,6 +25,7 @@
 #define FN_HALVES    1
 #define FN_IN_STEP   1
 #define FN_ROWS      4
+#define FN_PEELS     1
 #define FN_STREAMS   2
 #define FN_ACTIVATES 1
 #include "simd/avx512.h"

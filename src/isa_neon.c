@@ -15,6 +15,7 @@
 #define FN_HALVES    0
 #define FN_IN_STEP   0
 #define FN_ROWS      4
+#define FN_PEELS     1
 #define FN_STREAMS   0
 #define FN_ACTIVATES 0
 #include "simd/neon.h"

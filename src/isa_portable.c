@@ -19,6 +19,7 @@
 #define FN_HALVES    0
 #define FN_IN_STEP   0
 #define FN_ROWS      4
+#define FN_PEELS     0
 #define FN_STREAMS   0
 #define FN_ACTIVATES 0
 #include "simd/portable.h"

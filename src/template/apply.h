@@ -110,8 +110,9 @@ FN_WORD void FN_KERNEL(apply_some)(const lines *l, const quantizer *q, size_t i,
 }
 
 /* Elements up to the first whose address is a multiple of a cache line, as loads and
- * stores that straddle two lines may cost twice. Which elements share a vec does not
- * matter to the result here. Short runs are not worth it. */
+ * stores that straddle two may cost twice, and only whole lines can be streamed. Which
+ * elements share a vec does not matter to the result here. Short runs are not worth
+ * it. */
 FN_WORD size_t FN_KERNEL(peel_of)(fastnorm_dtype dtype, const void *y, size_t len) {
   const size_t size = FN_KERNEL(element_bytes)(dtype);
   const size_t off = (uintptr_t)y % 64 / size;
@@ -139,7 +140,7 @@ FN_WORD void FN_KERNEL(apply_lines)(const lines *l, size_t len, bool centered, i
        false);
     }
   } else {
-    i = FN_KERNEL(peel_of)(to, l->y, len);
+    i = FN_PEELS || stream ? FN_KERNEL(peel_of)(to, l->y, len) : 0;
     if (i > 0)
       FN_KERNEL(apply_some)(&copy, &q, 0, i, centered, mode, runs, dtype, to);
     if (stream && (uintptr_t)FN_KERNEL(element)(to, copy.y, (ptrdiff_t)i) % 64 == 0)

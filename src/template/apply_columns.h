@@ -74,7 +74,7 @@ FN_WORD void FN_KERNEL(apply_bundle)(const fn_table *t, size_t r, T *y,
     b.w[k] = V(splat)(weight ? weight[r + (size_t)k] : (T)1);
     b.c[k] = V(splat)(bias ? bias[r + (size_t)k] : -(T)0);
   }
-  size_t i = FN_KERNEL(peel)(b.y, cols);
+  size_t i = FN_PEELS || stream ? FN_KERNEL(peel)(b.y, cols) : 0;
   if (i > 0)
     FN_KERNEL(bundle_vec)(&b, 0, i, centered, mode, rows, false, more);
   if (stream && (uintptr_t)(b.y + i) % 64 == 0)

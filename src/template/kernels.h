@@ -11,6 +11,8 @@
  *   FN_ROWS    how many rows of a table the application takes in step: 4, or 1 where
  *              there are too few registers for parameters to stay in them, and rows
  *              one after another are what the processor asks ahead for
+ *   FN_PEELS   1 where the first elements of a row are worth a partial vec of their own
+ *              for the stores after it to begin on lines, else 0
  *   FN_ACTIVATES 1 where activate_runs gains something, else 0
  *   FN_STREAMS  1 where a line that is streamed need not be read before; 2 where that
  *              pays also for elements that are narrowed on the way. (avx2: int8 of
