@@ -202,8 +202,8 @@ typedef struct fastnorm_epilogue {
 typedef enum fastnorm_masked {
   FASTNORM_MASKED_ZERO = 0, /* zero, whatever post_add and activation are; zero_point
                                where y is 8-bit */
-  FASTNORM_MASKED_KEEP = 1  /* x, converted to the type of y; in place, nothing is
-                               written */
+  FASTNORM_MASKED_KEEP = 1  /* x, converted to the type of y, or quantised anew; in
+                               place too, where that mostly changes nothing */
 } fastnorm_masked;
 
 /* Which elements of x [batch, channels, spatial] take part. The others are in no

@@ -33,17 +33,20 @@ static void convert(const fn_formats *f, const char *x, char *y, size_t n) {
   }
 }
 
+static void keep(const fn_formats *f, const void *x, void *y, size_t n) {
+  if (!is_copy(f))
+    convert(f, x, y, n);
+  else if (x != y)
+    memcpy(y, x, n * f->sink.element);
+}
+
 void fn_masked_fill(const fn_masked_output *o, const void *x, void *y, size_t n) {
   const fn_formats *f = o->f;
   const bool is_byte = f->sink.element == 1;
-  if (!o->mask->keep)
-    memset(y, is_byte ? f->sink.scatter.zero_point : 0, n * f->sink.element);
-  else if (o->in_place)
-    return;
-  else if (is_copy(f))
-    memcpy(y, x, n * f->sink.element);
+  if (o->mask->keep)
+    keep(f, x, y, n);
   else
-    convert(f, x, y, n);
+    memset(y, is_byte ? f->sink.scatter.zero_point : 0, n * f->sink.element);
 }
 
 /* ---- stretches ---- */
@@ -144,16 +147,14 @@ static fn_output before_clearing(const fn_output *out, void *stage) {
   return to;
 }
 
-/* Elements at y that are in a gap become what x, or `saved`, holds. */
+/* Elements at y that are in a gap become what x, or `saved` in its place, holds. */
 static void write_over(const fn_masked_output *o, const gaps *g, const void *x, void *y,
                        const void *saved) {
   const size_t xs = o->f->source.element, ys = o->f->sink.element;
   for (size_t k = 0; k < g->count; k++) {
     const size_t i = g->at[k].first, n = g->at[k].n;
-    if (saved)
-      memcpy((char *)y + i * ys, (const char *)saved + i * ys, n * ys);
-    else
-      fn_masked_fill(o, (const char *)x + i * xs, (char *)y + i * ys, n);
+    const char *from = saved ? saved : x;
+    fn_masked_fill(o, from + i * xs, (char *)y + i * ys, n);
   }
 }
 

@@ -205,3 +205,26 @@ def test_empty_input(shape: tuple[int, int]) -> None:
     x = np.empty(shape, np.float32)
     y = fastnorm.layer_norm(x, shape[1], lengths=[0] * shape[0])
     assert y.shape == shape
+
+
+@pytest.mark.parametrize("inner", [1, 3])
+@pytest.mark.usefixtures("isa")
+def test_what_is_kept_in_place_is_quantized_anew(inner: int) -> None:
+    x = np.tile(np.arange(50, 90, 10, np.int8), (3, 5))[..., None].repeat(inner, 2)
+    options: dict[str, Any] = {"axis": 1, "lengths": [4, 0, 20], "masked": "keep"}
+    options |= {"in_scale": 0.1, "out_dtype": np.int8, "out_scale": 0.5}
+    wanted = fastnorm.layer_norm(x, None, **options)
+    assert np.all(wanted[0, 4:8, 0] == [10, 12, 14, 16])
+    assert fastnorm.layer_norm(x, None, out=x, **options) is x
+    assert same_bits(x, wanted)
+
+
+def test_what_is_kept_in_place_is_converted() -> None:
+    bfloat16 = pytest.importorskip("ml_dtypes").bfloat16
+    x = np.arange(1, 25, dtype=np.float16).reshape(3, 8)
+    options: dict[str, Any] = {"lengths": [4, 0, 8], "masked": "keep"}
+    wanted = fastnorm.layer_norm(x, 8, out_dtype=bfloat16, **options)
+    assert np.all(wanted[0, 4:] == [5, 6, 7, 8])
+    out = x.view(bfloat16)
+    assert fastnorm.layer_norm(x, 8, out_dtype=bfloat16, out=out, **options) is out
+    assert same_bits(out, wanted)

@@ -342,6 +342,23 @@ def test_in_place_has_the_bits_of_out_of_place(
 @norms
 @axes
 @kinds
+@pytest.mark.usefixtures("isa")
+def test_what_is_kept_in_place_is_quantized_anew(
+    norm: str, axis: int, kind: str
+) -> None:
+    part = pattern(kind, 3, 700)
+    part[:, :2] = True
+    x = placed((50 * random((3, 6, 700))).clip(-127, 127).astype(np.int8), axis)
+    options = {"channel_axis": axis, "masked": "keep", **given(kind, part, axis)}
+    options |= {"in_scale": 0.1, "out_dtype": np.int8, "out_scale": 0.5}
+    wanted = run(fastnorm, norm, x, **options)
+    assert run(fastnorm, norm, x, out=x, **options) is x
+    assert same_bits(x, wanted)
+
+
+@norms
+@axes
+@kinds
 @pytest.mark.parametrize("elements", [False, True])
 def test_threads_and_instruction_sets_do_not_change_bits(
     norm: str, axis: int, kind: str, elements: bool
