@@ -73,10 +73,11 @@ def _notes(document: dict[str, Any]) -> list[str]:
     lost = [case for case in document["cases"] if case["losses"]]
     notes = f"""\
 Times are medians; "over" is how many times faster than that engine. Results go to
-`out=`; engines marked \\* have none, and allocate. "x plain" is the time over that of
-layer norm of the same shape in float32 with nothing added. Error: largest, relative to
-max(1, |y|), against float64; of 16-bit results in units in the last place, of int8
-results in steps.
+`out=`, but for losses named "new"; engines marked \\* have none, and allocate. numba is
+fastnorm's own other backend, `fastnorm.jit`. "x plain" is the time over that of layer
+norm of the same shape in float32 with nothing added. Error: largest, relative to
+max(1, |y|), against extended precision; of 16-bit results in units in the last place,
+of int8 results in steps.
 
 {one_line(document["machine"])}; {settings["dtype"]}, threads: {settings["threads"]},
 {settings["rounds"]} rounds.

@@ -86,7 +86,8 @@ typedef enum fastnorm_status {
   FASTNORM_ERROR_DTYPE = 2,
   /* a required pointer is NULL */
   FASTNORM_ERROR_NULL = 3,
-  /* the extents overflow size_t, or ptrdiff_t in bytes */
+  /* the extents overflow size_t, or ptrdiff_t in bytes; two states have other features,
+   * or together count more than their type holds */
   FASTNORM_ERROR_SHAPE = 4,
   /* output elements overlap, or the channels of a table are not adjacent */
   FASTNORM_ERROR_STRIDE = 5,
@@ -101,7 +102,7 @@ typedef enum fastnorm_status {
   /* running_mean and running_var must come together, and inference needs them */
   FASTNORM_ERROR_RUNNING = 10,
   /* training with one value per channel, or weights of a sum of at most 1, has no
-   * (unbiased) variance */
+   * (unbiased) variance; or ddof of results is negative or not finite */
   FASTNORM_ERROR_COUNT = 11,
   /* an instruction set that is unknown or that this CPU lacks */
   FASTNORM_ERROR_ISA = 12,
@@ -1080,7 +1081,8 @@ FASTNORM_API fastnorm_status fastnorm_running_moments_merge(
     const fastnorm_running_moments *state, const fastnorm_running_moments *other);
 
 /* The results, each [features] and written if not NULL: var = (m2 + m2_low) / (weight -
- * ddof), NaN unless weight > ddof; std its root; all NaN where there is no value. */
+ * ddof), NaN unless weight > ddof, which is finite and not negative; std its root; all
+ * NaN where there is no value. */
 typedef struct fastnorm_running_results {
   size_t size; /* sizeof(fastnorm_running_results) */
   double ddof;

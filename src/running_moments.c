@@ -370,7 +370,8 @@ size_t fastnorm_running_moments_scratch(const fastnorm_running_moments_args *bat
   if (fn_read_args(&args, sizeof(args), FIRST_SIZE, batch) != FASTNORM_OK ||
       read_work(&args, &w) != FASTNORM_OK)
     return 0;
-  return scratch_doubles(&w) * sizeof(double);
+  const size_t doubles = scratch_doubles(&w);
+  return doubles > PTRDIFF_MAX / sizeof(double) ? 0 : doubles * sizeof(double);
 }
 
 /* ---- Results --------------------------------------------------------------------- */

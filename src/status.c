@@ -17,7 +17,8 @@ const char *fastnorm_strerror(fastnorm_status status) {
   case FASTNORM_ERROR_NULL:
     return "a required pointer is NULL";
   case FASTNORM_ERROR_SHAPE:
-    return "the extents exceed the address space";
+    return "the extents exceed the address space, differ between two states, or count "
+           "more elements than fit";
   case FASTNORM_ERROR_STRIDE:
     return "elements of an output overlap, or the channels of a table are not adjacent";
   case FASTNORM_ERROR_ALIGNMENT:
@@ -32,7 +33,7 @@ const char *fastnorm_strerror(fastnorm_status status) {
     return "running_mean and running_var must come together, and inference needs them";
   case FASTNORM_ERROR_COUNT:
     return "training needs more than one value per channel, or weights whose sum is "
-           "above 1";
+           "above 1; or ddof is negative or not finite";
   case FASTNORM_ERROR_ISA:
     return "the instruction set is unknown or not supported by this CPU";
   case FASTNORM_ERROR_THREADS:

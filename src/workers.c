@@ -46,8 +46,9 @@
  * threads than this and the caller get this many. */
 #define FN_MAX_WORKERS 64
 
-/* Kernels use up to 256 KiB of stack; the C library takes thread-local storage out of
- * the same block, and hosts with many libraries have a lot of it. */
+/* A call uses up to some 420 KiB of stack (the gradient of 16-bit rows with inner axes,
+ * GCC 12); the C library takes thread-local storage out of the same block, and hosts
+ * with many libraries have a lot of it. */
 #define FN_STACK_SIZE ((size_t)1024 * 1024)
 
 /* Pauses before going to sleep: 2 to 7 microseconds, a pause being 40 to 140 cycles.
