@@ -18,12 +18,11 @@ level=()
 build=
 build_only=
 run_only=
-only=(args fields threads fork guard bits layout special accuracy formats denormals
-  image image_args elements elements_memory activations renorm masks mask_args
-  running_moments running_moments_state gradients gradients_args gradients_bits
-  gradients_guard gradients_kernels channel_kernels apply_kernels
-  channel_gradients channel_gradients_bits channel_gradients_args
-  channel_gradients_guard every_field guard_calls soak huge)
+only=()
+for source in "$root"/tests/c/test_*.c; do
+  name=$(basename "$source" .c)
+  only+=("${name#test_}")
+done
 while [[ ${1-} == --* ]]; do
   case $1 in
     --quick | --brief) level=("$1") ;;
