@@ -19,7 +19,7 @@
  *   output byte has been written.
  * - No byte outside the stated ranges is read or written.
  * - `y` may be `x` (same pointer and same strides): in place. Any other overlap between
- *   an output and an input, or between two outputs, is refused.
+ *   an output and an input, or between two outputs, is refused; scratch is an output.
  * - A field that is zero means its default, so designated initialisers name only what
  *   matters. `.size` is the exception: it must be the sizeof of the struct as the
  *   caller was compiled. Fields are only ever appended, so older callers keep working.
@@ -1002,7 +1002,7 @@ FASTNORM_API size_t fastnorm_moments_scratch(const fastnorm_moments_args *args);
  * (Chan, Golub, LeVeque 1979: "Updating formulae and a pairwise algorithm for computing
  * sample variances"). The first set is of *count samples, the second of other_count; a
  * set of no samples takes no part, whatever its mean and m2 hold. All arrays are
- * [channels]. */
+ * [channels]; a set may be merged with itself. */
 FASTNORM_API fastnorm_status fastnorm_moments_merge(size_t channels, uint64_t *count,
                                                     double *mean, double *m2,
                                                     uint64_t other_count,

@@ -16,12 +16,10 @@ static fastnorm_status read_channels(const fastnorm_batch_norm_args *args,
                                    .channels = args->channels,
                                    .spatial = args->spatial,
                                    .x_stride = args->x_stride,
-                                   .x_channel_stride = args->x_channel_stride,
-                                   .exec = args->exec};
+                                   .x_channel_stride = args->x_channel_stride};
   fastnorm_status s = fn_formats_read(args->dtype, &args->format, &args->epilogue, f);
   if (s == FASTNORM_OK)
-    s = fn_channels_read(&x, f, a);
-  a->exec = &args->exec;
+    s = fn_channels_read(&x, &args->exec, f, a);
   return s;
 }
 
@@ -49,12 +47,12 @@ static fastnorm_status read_parameters(const fastnorm_batch_norm_args *args,
 
 static fastnorm_status check_arrays(const fastnorm_batch_norm_args *args,
                                     const fn_renorm *renorm, const fn_array *mask,
-                                    const fn_batch_work *w) {
+                                    fn_batch_work *w) {
   const size_t n = args->channels, batch = args->batch, spatial = args->spatial;
   const size_t stats = fn_dtype_size(w->a.dtype), params = fn_dtype_size(w->f.params);
   const fn_use running = args->training ? FN_OUTPUT : FN_INPUT;
   size_t count = 0;
-  fn_array all[12];
+  fn_array all[FN_MOST_ARRAYS];
 #define ADD(p, a, c, s, sa, sc, element, use, needed)                                  \
   all[count++] = (fn_array){p, {a, c, s}, {sa, sc, 1}, element, use, needed}
   ADD(args->y, batch, n, spatial, w->y_stride, w->y_channel_stride, w->f.sink.element,
@@ -76,6 +74,9 @@ static fastnorm_status check_arrays(const fastnorm_batch_norm_args *args,
 #undef ADD
   if (mask->p)
     all[count++] = *mask;
+  all[count] = fn_scratch_array(args->scratch, args->scratch_size,
+                                args->training ? fn_channels_scratch(&w->a) : 0);
+  w->a.scratch = (double *)all[count++].p;
   return fn_check_arrays(all, count);
 }
 
@@ -114,8 +115,6 @@ static void fill(const fastnorm_batch_norm_args *args, fn_batch_work *w) {
     w->running.var = args->running_var;
     w->running.unbias = n / (n - 1.0);
   }
-  const size_t need = w->training ? fn_channels_scratch(&w->a) : 0;
-  w->a.scratch = need > 0 && args->scratch_size >= need ? args->scratch : NULL;
 }
 
 /* Stored statistics are applied as they are. */

@@ -11,12 +11,13 @@
 #define GROUPS      16
 #define LONG_BYTES  1048576 /* a channel that no core's own cache keeps anyway */
 
-fastnorm_status fn_channels_read(const fastnorm_moments_args *args, const fn_formats *f,
+fastnorm_status fn_channels_read(const fastnorm_moments_args *args,
+                                 const fastnorm_exec *exec, const fn_formats *f,
                                  fn_channels *a) {
   const size_t shape[3] = {args->batch, args->channels, args->spatial};
   const size_t x = f->source.element, y = f->sink.element;
   size_t count;
-  if (args->exec.num_threads < 0)
+  if (exec->num_threads < 0)
     return FASTNORM_ERROR_THREADS;
   if (!fn_count(shape, x > y ? x : y, &count))
     return FASTNORM_ERROR_SHAPE;
@@ -31,7 +32,7 @@ fastnorm_status fn_channels_read(const fastnorm_moments_args *args, const fn_for
       .spatial = args->spatial,
       .stride = fn_stride(args->x_stride, args->batch, args->channels * args->spatial),
       .channel_stride = fn_stride(args->x_channel_stride, args->channels, (size_t)s),
-      .exec = &args->exec};
+      .exec = exec};
   /* a table's channels are adjacent: others can be described with spatial > 1 */
   return args->spatial == 1 && args->channels > 1 && a->channel_stride != 1
              ? FASTNORM_ERROR_STRIDE

@@ -22,9 +22,10 @@ typedef struct fn_channels {
   const fastnorm_exec *exec;
 } fn_channels;
 
-/* From arguments, with strides filled in; batch is 0 if the array is empty. `f` is what
- * fn_formats_read() made of the types, and must live as long. */
-fastnorm_status fn_channels_read(const fastnorm_moments_args *args, const fn_formats *f,
+/* From arguments, with strides filled in; batch is 0 if the array is empty. `exec`, and
+ * `f`, which fn_formats_read() made of the types, must live as long. */
+fastnorm_status fn_channels_read(const fastnorm_moments_args *args,
+                                 const fastnorm_exec *exec, const fn_formats *f,
                                  fn_channels *a);
 
 /* x from channel c of sample n on. */

@@ -51,7 +51,7 @@ static double largest_of(const fn_backward *w, const fn_runs *g) {
       read_span(w, g, seg, from, n, &p);
       for (size_t i = 0; i < n; i++) {
         const double size = fabs(p.v[i]);
-        if (size <= 1.7976931348623157e308 && size > largest)
+        if (size <= DBL_MAX && size > largest)
           largest = size;
       }
     }
@@ -65,7 +65,7 @@ double fn_view_largest(const fn_backward *w, const fn_view *v, size_t r) {
 
 static int exponent_of(double x) {
   int e = 0;
-  if (x > 0.0 && x <= 1.7976931348623157e308)
+  if (x > 0.0 && x <= DBL_MAX)
     frexp(x, &e);
   return e;
 }
@@ -124,8 +124,7 @@ static bool read_statistics(const fn_backward *w, const fn_view *v, scaled *s) {
   const double mean = w->mean ? fn_get(w->dtype, w->mean, v->statistic) : 0.0;
   const double least = w->dtype == FASTNORM_FLOAT32 ? FLT_MIN : DBL_MIN;
   const bool lost = fabs(given) < least && fabs(given) > 0.0; /* bits, as a subnormal */
-  const bool usable =
-      fabs(given) <= 1.7976931348623157e308 && fabs(mean - mean) <= 0.0 && !lost;
+  const bool usable = fabs(given) <= DBL_MAX && fabs(mean - mean) <= 0.0 && !lost;
   if (!usable && w->statistics != FN_FIXED)
     return false;
   double largest = fabs(mean);

@@ -6,6 +6,7 @@
  * 1962). The part of the mean that hi loses is found with the sums. */
 #include "channels_statistics.h"
 
+#include <float.h>
 #include <string.h>
 
 #include "channels.h"
@@ -46,7 +47,7 @@ static void read_given(const fn_backward *w, const fn_view *v, fn_channel_block 
   for (size_t i = 0; w->norm && i < n; i++) {
     const double norm = fn_get(w->dtype, w->norm, v->statistic + i / w->per);
     b->rstd[i] = norm > 0.0 || norm < 0.0 || norm != norm ? 1.0 / norm : 0.0;
-    b->is_slow[i] = !(norm <= 1.7976931348623157e308); /* rounded to Inf */
+    b->is_slow[i] = !(norm <= DBL_MAX); /* rounded to Inf */
   }
 }
 

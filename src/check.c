@@ -2,6 +2,7 @@
  * SPDX-License-Identifier: MIT */
 #include "check.h"
 
+#include <float.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -173,7 +174,7 @@ fastnorm_status fn_check_arrays(const fn_array *arrays, size_t n) {
 
 fastnorm_status fn_read_eps(double eps, double initial, double *out) {
   if (eps < 0.0 || eps > 0.0) { /* not the default, and not NaN */
-    if (!(eps <= 1.7976931348623157e308))
+    if (!(eps <= DBL_MAX))
       return FASTNORM_ERROR_EPS;
     if (eps < 0.0 && (eps < FASTNORM_EPS_ZERO || eps > FASTNORM_EPS_ZERO))
       return FASTNORM_ERROR_EPS;

@@ -35,6 +35,10 @@ static inline size_t fn_dtype_size(fastnorm_dtype dtype) {
   return (size_t)dtype < sizeof(bytes) ? bytes[dtype] : 0;
 }
 
+static inline bool fn_is_8_bit(fastnorm_dtype dtype) {
+  return dtype == FASTNORM_INT8 || dtype == FASTNORM_UINT8;
+}
+
 /* A caller's stride; 0 means packed. That of a single element leads nowhere, and may be
  * any number: it is not used. */
 static inline ptrdiff_t fn_stride(ptrdiff_t stride, size_t extent, size_t packed) {
@@ -50,6 +54,14 @@ bool fn_count(const size_t n[3], size_t element, size_t *count);
  * shared. */
 #define FN_MOST_ARRAYS 16
 fastnorm_status fn_check_arrays(const fn_array *arrays, size_t n);
+
+/* Memory that a call can do without, as one more array to check: the first `need` bytes
+ * of a caller's `size`; NULL if there are fewer, as these count as none. */
+static inline fn_array fn_scratch_array(const void *scratch, size_t size, size_t need) {
+  const void *p = need > 0 && size >= need ? scratch : NULL;
+  const size_t doubles = need / sizeof(double);
+  return (fn_array){p, {1, 1, doubles}, {0, 0, 1}, sizeof(double), FN_OUTPUT, false};
+}
 
 /* eps as documented: 0 is the default, FASTNORM_EPS_ZERO is none. */
 fastnorm_status fn_read_eps(double eps, double initial, double *out);

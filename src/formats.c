@@ -6,14 +6,10 @@
 
 #include "check.h"
 
-static bool is_8_bit(fastnorm_dtype dtype) {
-  return dtype == FASTNORM_INT8 || dtype == FASTNORM_UINT8;
-}
-
 bool fn_companion_dtype(const fn_formats *f, fastnorm_dtype given,
                         fastnorm_dtype *dtype) {
-  *dtype = given ? given : is_8_bit(f->x) ? FASTNORM_FLOAT32 : f->x;
-  return fn_dtype_size(*dtype) != 0 && !is_8_bit(*dtype) &&
+  *dtype = given ? given : fn_is_8_bit(f->x) ? FASTNORM_FLOAT32 : f->x;
+  return fn_dtype_size(*dtype) != 0 && !fn_is_8_bit(*dtype) &&
          (*dtype == FASTNORM_FLOAT64) == (f->working == FASTNORM_FLOAT64);
 }
 
@@ -28,7 +24,7 @@ static bool read_quantization(const fastnorm_quantization *q, fastnorm_dtype dty
   const int low = dtype == FASTNORM_INT8 ? -128 : 0;
   *scale = q->scale < 0.0f || q->scale > 0.0f ? q->scale : 1.0f;
   *zero_point = q->zero_point;
-  if (!is_8_bit(dtype))
+  if (!fn_is_8_bit(dtype))
     return is_zero(q);
   return q->scale >= 0.0f && *scale >= 0x1p-126f && *scale <= 0x1p126f &&
          q->zero_point >= low && q->zero_point <= low + 255;
@@ -96,11 +92,11 @@ fastnorm_status fn_formats_read(fastnorm_dtype dtype, const fastnorm_format *for
   if (fn_dtype_size(f->x) == 0)
     return FASTNORM_ERROR_DTYPE;
   f->working = f->x == FASTNORM_FLOAT64 ? FASTNORM_FLOAT64 : FASTNORM_FLOAT32;
-  if (!fn_companion_dtype(f, is_8_bit(format->y) ? FASTNORM_DEFAULT : format->y,
+  if (!fn_companion_dtype(f, fn_is_8_bit(format->y) ? FASTNORM_DEFAULT : format->y,
                           &f->y) ||
       !fn_companion_dtype(f, format->params, &f->params))
     return FASTNORM_ERROR_DTYPE;
-  if (is_8_bit(format->y)) {
+  if (fn_is_8_bit(format->y)) {
     if (f->working == FASTNORM_FLOAT64)
       return FASTNORM_ERROR_DTYPE;
     f->y = format->y;

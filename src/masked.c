@@ -2,6 +2,8 @@
  * SPDX-License-Identifier: MIT */
 #include "masked.h"
 
+#include <float.h>
+
 #include "dispatch.h"
 #include "weighted.h"
 
@@ -174,7 +176,7 @@ static bool add_weights(const fn_mask *m, size_t sample, size_t channel, bool *o
     fn_weights_read(p + (ptrdiff_t)i * m->position_stride, m->position_stride,
                     m->element, n, w);
     for (size_t k = 0; others && k < n; k++) {
-      good &= (w[k] >= 0.0) & (w[k] <= 1.7976931348623157e308);
+      good &= (w[k] >= 0.0) & (w[k] <= DBL_MAX);
       *others |= (w[k] > 0.0) & ((w[k] < 1.0) | (w[k] > 1.0));
     }
     if (all_alike) {
@@ -188,7 +190,7 @@ static bool add_weights(const fn_mask *m, size_t sample, size_t channel, bool *o
 
 /* What adds up to more than there is counts as the largest number. */
 static double limited(const fn_sum *total) {
-  const double value = fn_sum_value(total), most = 1.7976931348623157e308;
+  const double value = fn_sum_value(total), most = DBL_MAX;
   return value <= most ? value : most;
 }
 

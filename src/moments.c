@@ -133,7 +133,7 @@ static fastnorm_status read_channels(const fastnorm_moments_args *args, fn_forma
   const fastnorm_format format = {.x_quantization = args->x_quantization};
   const fastnorm_epilogue none = {.activation = FASTNORM_IDENTITY};
   const fastnorm_status s = fn_formats_read(args->dtype, &format, &none, f);
-  return s == FASTNORM_OK ? fn_channels_read(args, f, a) : s;
+  return s == FASTNORM_OK ? fn_channels_read(args, &args->exec, f, a) : s;
 }
 
 static void run(const moments_work *w) {
@@ -184,9 +184,10 @@ fastnorm_status fastnorm_moments(const fastnorm_moments_args *callers) {
       {args.m2, {1, 1, n}, {0, 0, 1}, wide, FN_OUTPUT, true},
       {args.count, {1, 1, n}, {0, 0, 1}, sizeof(size_t), FN_OUTPUT, false},
       {args.weight, {1, 1, n}, {0, 0, 1}, wide, FN_OUTPUT, false},
+      fn_scratch_array(args.scratch, args.scratch_size, fn_channels_scratch(&w.a)),
       mask_array,
   };
-  s = fn_check_arrays(arrays, mask_array.p ? 6 : 5);
+  s = fn_check_arrays(arrays, mask_array.p ? 7 : 6);
   if (s == FASTNORM_OK && masked)
     s = fn_mask_look(&mask, false, &found);
   if (s != FASTNORM_OK)
@@ -199,8 +200,7 @@ fastnorm_status fastnorm_moments(const fastnorm_moments_args *callers) {
   w.f.source.kernels = w.a.kernels;
   w.mean = args.mean, w.m2 = args.m2, w.count = args.count, w.weight = args.weight;
   w.mask = found.all ? NULL : &mask;
-  const size_t need = fn_channels_scratch(&w.a);
-  w.a.scratch = need > 0 && args.scratch_size >= need ? args.scratch : NULL;
+  w.a.scratch = (double *)arrays[5].p;
   const fn_denormals before = fn_denormals_begin(&args.exec);
   run(&w);
   fn_denormals_end(&before);
@@ -220,10 +220,21 @@ fastnorm_status fastnorm_moments_merge(size_t channels, uint64_t *count, double 
                                        double *m2, uint64_t other_count,
                                        const double *other_mean,
                                        const double *other_m2) {
-  if (!count)
-    return FASTNORM_ERROR_NULL;
-  if (channels > 0 && (!mean || !m2 || !other_mean || !other_m2))
-    return FASTNORM_ERROR_NULL;
+  const size_t shape[3] = {1, 1, channels}, wide = sizeof(double);
+  const bool some = channels > 0, itself = mean == other_mean && m2 == other_m2;
+  const fn_array arrays[] = {
+      {count, {1, 1, 1}, {0, 0, 1}, sizeof(*count), FN_OUTPUT, true},
+      {some ? mean : NULL, {1, 1, channels}, {0, 0, 1}, wide, FN_OUTPUT, some},
+      {some ? m2 : NULL, {1, 1, channels}, {0, 0, 1}, wide, FN_OUTPUT, some},
+      {some ? other_mean : NULL, {1, 1, channels}, {0, 0, 1}, wide, FN_INPUT, some},
+      {some ? other_m2 : NULL, {1, 1, channels}, {0, 0, 1}, wide, FN_INPUT, some},
+  };
+  size_t total;
+  if (!fn_count(shape, wide, &total))
+    return FASTNORM_ERROR_SHAPE;
+  const fastnorm_status s = fn_check_arrays(arrays, some && itself ? 3 : 5);
+  if (s != FASTNORM_OK)
+    return s;
   if (other_count > UINT64_MAX - *count)
     return FASTNORM_ERROR_SHAPE;
   if (other_count == 0)

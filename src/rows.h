@@ -20,6 +20,9 @@ static inline bool fn_is_lp(fn_rows_norm norm) {
   return norm == FN_SUM_OF_SQUARES || norm == FN_SUM_OF_MAGNITUDES;
 }
 
+/* What eps is if it is 0. */
+double fn_rows_initial_eps(fn_rows_norm norm, const fn_formats *f);
+
 /* y = (x - mean) * rstd * weight + bias over the cols of [rows, cols, inner]. Arguments
  * are checked, extents not 0. */
 typedef struct fn_rows_work {

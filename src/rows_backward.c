@@ -15,20 +15,9 @@
 
 /* ---- arguments ---- */
 
-static bool is_8_bit(fastnorm_dtype dtype) {
-  return dtype == FASTNORM_INT8 || dtype == FASTNORM_UINT8;
-}
-
-static double initial_eps(fn_rows_norm norm, const fn_formats *f) {
-  if (norm == FN_CENTERED)
-    return 1e-5;
-  if (norm == FN_SUM_OF_SQUARES)
-    return 1e-12;
-  return f->working == FASTNORM_FLOAT32 ? 0x1p-23 : 0x1p-52;
-}
-
 static fastnorm_status check_arrays(const fastnorm_layer_norm_backward_args *a,
-                                    const fn_formats *f, size_t inner) {
+                                    const fn_formats *f, size_t inner,
+                                    fn_array scratch) {
   const size_t rows = a->rows, cols = a->cols, row = cols * inner;
   const size_t x = fn_dtype_size(f->x), y = fn_dtype_size(f->y);
   const size_t params = fn_dtype_size(f->params), sums = fn_dtype_size(f->working);
@@ -47,7 +36,7 @@ static fastnorm_status check_arrays(const fastnorm_layer_norm_backward_args *a,
                          true};
   const bool over_x = a->grad_x == a->x; /* the array that it may be comes next */
   size_t n = 0;
-  fn_array all[8];
+  fn_array all[9];
 #define ADD(p, a, b, c, sa, sb, element, use, needed)                                  \
   all[n++] = (fn_array){p, {a, b, c}, {sa, sb, 1}, element, use, needed}
   ADD(a->grad_x, rows, cols, inner, fn_stride(a->grad_x_stride, a->rows, row), in, y,
@@ -60,6 +49,7 @@ static fastnorm_status check_arrays(const fastnorm_layer_norm_backward_args *a,
   ADD(a->mean, 1, rows, inner, 0, in, sums, FN_INPUT, false);
   ADD(a->rstd, 1, rows, inner, 0, in, sums, FN_INPUT, false);
 #undef ADD
+  all[n++] = scratch;
   return fn_check_arrays(all, n);
 }
 
@@ -97,11 +87,11 @@ static fastnorm_status read_shape(const fastnorm_layer_norm_backward_args *args,
   fn_formats *f = &w->norm.f;
   *inner = args->inner ? args->inner : 1;
   const size_t shape[3] = {args->rows, args->cols, *inner};
-  if (is_8_bit(args->dtype) || is_8_bit(args->format.y))
+  if (fn_is_8_bit(args->dtype) || fn_is_8_bit(args->format.y))
     return FASTNORM_ERROR_DTYPE;
   fastnorm_status s = fn_formats_read(args->dtype, &args->format, &none, f);
   if (s == FASTNORM_OK)
-    s = fn_read_eps(args->eps, initial_eps(norm, f), &w->norm.eps);
+    s = fn_read_eps(args->eps, fn_rows_initial_eps(norm, f), &w->norm.eps);
   if (s != FASTNORM_OK)
     return s;
   const size_t x = f->source.element, y = f->sink.element;
@@ -140,7 +130,9 @@ fastnorm_status fn_rows_gradient_check(const fastnorm_layer_norm_backward_args *
   }
   if (s != FASTNORM_OK || count == 0)
     return s;
-  s = check_arrays(args, &w->norm.f, inner);
+  const fn_array scratch = fn_scratch_array(args->scratch, args->scratch_size,
+                                            fn_rows_gradient_scratch(args));
+  s = check_arrays(args, &w->norm.f, inner, scratch);
   if (s != FASTNORM_OK)
     return s;
   w->norm.kernels = fn_dispatch(w->norm.f.working);
@@ -150,12 +142,7 @@ fastnorm_status fn_rows_gradient_check(const fastnorm_layer_norm_backward_args *
   fill(args, inner, w);
   if (!w->norm.y && !fn_rows_wants_sums(w))
     w->norm.rows = 0;
-  const size_t need = fn_rows_gradient_scratch(args);
-  if (need > 0 && args->scratch && args->scratch_size >= need) {
-    if ((uintptr_t)args->scratch % sizeof(double) != 0)
-      return FASTNORM_ERROR_ALIGNMENT;
-    w->scratch = args->scratch;
-  }
+  w->scratch = (double *)scratch.p;
   return FASTNORM_OK;
 }
 

@@ -4,16 +4,12 @@
 #include "dispatch.h"
 #include "rows.h"
 
-static double initial_eps(fn_rows_norm norm, const fn_formats *f) {
+double fn_rows_initial_eps(fn_rows_norm norm, const fn_formats *f) {
   if (norm == FN_CENTERED)
     return 1e-5;
   if (fn_is_lp(norm))
     return 1e-12;
   return f->working == FASTNORM_FLOAT32 ? 0x1p-23 : 0x1p-52;
-}
-
-static bool is_8_bit(fastnorm_dtype dtype) {
-  return dtype == FASTNORM_INT8 || dtype == FASTNORM_UINT8;
 }
 
 /* What only makes sense together, or only for whole rows. */
@@ -32,7 +28,7 @@ static fastnorm_status check_combination(const fastnorm_layer_norm_args *a,
   if (a->masked != FASTNORM_MASKED_ZERO &&
       (!a->lengths || a->masked != FASTNORM_MASKED_KEEP))
     return FASTNORM_ERROR_MASK;
-  if (a->y_scale && (!is_8_bit(f->y) || scale < 0.0f || scale > 0.0f))
+  if (a->y_scale && (!fn_is_8_bit(f->y) || scale < 0.0f || scale > 0.0f))
     return FASTNORM_ERROR_COMBINATION;
   return FASTNORM_OK;
 }
@@ -165,7 +161,7 @@ fastnorm_status fn_rows_check(const fastnorm_layer_norm_args *args, fn_rows_norm
   if (s == FASTNORM_OK && !fn_companion_dtype(&w->f, args->residual_dtype, &residual))
     s = FASTNORM_ERROR_DTYPE;
   if (s == FASTNORM_OK)
-    s = fn_read_eps(args->eps, initial_eps(norm, &w->f), &w->eps);
+    s = fn_read_eps(args->eps, fn_rows_initial_eps(norm, &w->f), &w->eps);
   if (s == FASTNORM_OK)
     s = check_combination(args, &w->f, inner);
   if (s != FASTNORM_OK)

@@ -202,8 +202,7 @@ static fastnorm_status read_work(const fastnorm_running_moments_args *args,
                                       .channels = args->channels,
                                       .spatial = args->spatial,
                                       .x_stride = args->x_stride,
-                                      .x_channel_stride = args->x_channel_stride,
-                                      .exec = args->exec};
+                                      .x_channel_stride = args->x_channel_stride};
   const fastnorm_format format = {.y = FASTNORM_DEFAULT};
   const fastnorm_epilogue none = {.activation = FASTNORM_IDENTITY};
   fn_formats f;
@@ -224,10 +223,9 @@ static fastnorm_status read_work(const fastnorm_running_moments_args *args,
   const bool byte = fn_dtype_size(f.x) == 1;
   f.working = byte ? FASTNORM_FLOAT32 : FASTNORM_FLOAT64;
   f.gathers = f.x != f.working;
-  s = fn_channels_read(&like, &f, &w->a);
+  s = fn_channels_read(&like, &args->exec, &f, &w->a);
   if (s != FASTNORM_OK)
     return s;
-  w->a.exec = &args->exec;
   w->nan = args->nan;
   w->gather = (fn_source){.gather = {.dtype = f.x, .scale = 1.0f},
                           .element = fn_dtype_size(f.x)};

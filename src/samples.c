@@ -132,13 +132,15 @@ fastnorm_status fn_samples_check(const fastnorm_group_norm_args *a,
     s = look_at_mask(w, single);
   if (s == FASTNORM_OK && !(w->kernels = fn_dispatch(w->dtype)))
     s = FASTNORM_ERROR_ISA;
-  if (s != FASTNORM_OK)
+  if (s != FASTNORM_OK) {
     w->batch = 0;
+    return s;
+  }
   w->f.source.kernels = w->f.sink.kernels = w->kernels;
   w->apart = w->f.source;
   w->apart.piece = w->spatial;
   w->apart.piece_stride = w->x_channel_stride;
-  return s;
+  return FASTNORM_OK;
 }
 
 void fn_samples_report(const fn_samples_work *w, size_t i, double mean, double rstd) {

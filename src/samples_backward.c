@@ -81,8 +81,8 @@ static bool strides_are_good(const fn_backward_call *c, const fn_backward *w) {
           (!c->y || w->y_channel_stride == 1));
 }
 
-static fastnorm_status check_arrays(const fn_backward_call *c, const fn_backward *w,
-                                    bool empty) {
+static fastnorm_status check_arrays(const fn_backward_call *c, const fn_array *scratch,
+                                    const fn_backward *w, bool empty) {
   const size_t n = c->channels, stats = fn_dtype_size(w->dtype);
   const size_t params = fn_dtype_size(w->f.params), element = w->f.source.element;
   const bool last = c->by_sample && c->channels_last;
@@ -123,6 +123,7 @@ static fastnorm_status check_arrays(const fn_backward_call *c, const fn_backward
     ADD(c->norm, 1, 1, n, 0, 0, stats, FN_INPUT, false);
     ADD(c->r, 1, 1, n, 0, 0, stats, FN_INPUT, false);
     ADD(c->d, 1, 1, n, 0, 0, stats, FN_INPUT, false);
+    all[count++] = *scratch;
   }
 #undef ADD
   return fn_check_arrays(all, count);
@@ -380,8 +381,12 @@ fastnorm_status fn_backward_run(const fn_backward_call *c) {
   fn_backward w;
   size_t count;
   fastnorm_status s = read_call(c, &w, &count);
-  if (s == FASTNORM_OK && c->channels > 0)
-    s = check_arrays(c, &w, count == 0);
+  if (s != FASTNORM_OK)
+    return s;
+  const fn_array scratch =
+      fn_scratch_array(c->scratch, c->scratch_size, count > 0 ? scratch_of(c, &w) : 0);
+  if (c->channels > 0)
+    s = check_arrays(c, &scratch, &w, count == 0);
   if (s != FASTNORM_OK)
     return s;
   if (c->refuses_one && count > 0 &&
@@ -402,8 +407,7 @@ fastnorm_status fn_backward_run(const fn_backward_call *c) {
   if (count == 0)
     return s;
   w.f.source.kernels = w.f.sink.kernels = w.kernels;
-  const size_t need = scratch_of(c, &w);
-  w.scratch = need > 0 && c->scratch_size >= need ? c->scratch : NULL;
+  w.scratch = (double *)scratch.p;
   const fn_denormals before = fn_denormals_begin(c->exec);
   if (c->by_sample)
     run_samples(&w);

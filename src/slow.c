@@ -7,6 +7,7 @@
  * compensated sums does the rest. */
 #include "slow.h"
 
+#include <float.h>
 #include <math.h>
 
 #include "masked.h"
@@ -72,7 +73,7 @@ static void survey(fastnorm_dtype dtype, const fn_runs *g, walk *w) {
       for (size_t i = 0; i < n; i++) {
         const double x = fn_get(dtype, p, i), size = fabs(x);
         w->constant &= x >= w->first && x <= w->first;
-        if (!(size <= 1.7976931348623157e308)) {
+        if (!(size <= DBL_MAX)) {
           w->finite = false;
           w->infinite += x;
         } else if (size > w->largest)
@@ -122,7 +123,7 @@ void fn_slow_finish(fn_slow *s, double eps) {
   }
   const double t = s->var + ldexp(eps, -2 * s->exponent);
   double m = frexp(t, &e);
-  if (!(t <= 1.7976931348623157e308))
+  if (!(t <= DBL_MAX))
     e = 0; /* frexp leaves it open for NaN and Inf */
   if (e % 2 != 0)
     m *= 2.0, e -= 1;
@@ -173,7 +174,7 @@ void fn_slow_stats(fastnorm_dtype dtype, const fn_runs *g, double eps, bool cent
 
 void fn_slow_given(double mean, double lo, double var, double eps, fn_slow *s) {
   int e = exponent_of(fabs(mean));
-  if (!(fabs(mean) <= 1.7976931348623157e308))
+  if (!(fabs(mean) <= DBL_MAX))
     e = 0;
   /* X = x / 4 keeps x - mean of two huge numbers within range. */
   *s = (fn_slow){.exponent = e > 1000 ? 2 : 0, .var = var};

@@ -4,6 +4,7 @@
  *
  * Products of g and weight are scaled by a power of two to about 1, as x is by fn_slow;
  * so nothing but the result itself can leave the range of double. */
+#include <float.h>
 #include <math.h>
 
 #include "rows_backward.h"
@@ -31,7 +32,7 @@ static double weight_of(const fn_slow_run *run, size_t i) {
 }
 
 static bool is_finite(double x) {
-  return fabs(x) <= 1.7976931348623157e308;
+  return fabs(x) <= DBL_MAX;
 }
 
 /* g * weight of element i as a number of about 1, and its exponent. */

@@ -202,7 +202,35 @@ static void merging(void) {
   check_refused(fastnorm_moments_merge(2, &n, a, NULL, 1, c, d), null, "no m2");
   check_refused(fastnorm_moments_merge(2, &n, a, b, 1, NULL, d), null, "no other mean");
   check_refused(fastnorm_moments_merge(2, &n, a, b, 1, c, NULL), null, "no other m2");
+  const fastnorm_status overlap = FASTNORM_ERROR_OVERLAP;
+  const fastnorm_status aligned = FASTNORM_ERROR_ALIGNMENT;
+  check_refused(fastnorm_moments_merge(2, &n, a, a, 1, c, d), overlap, "m2 is mean");
+  check_refused(fastnorm_moments_merge(2, &n, a, a + 1, 1, c, d), overlap,
+                "m2 in mean");
+  check_refused(fastnorm_moments_merge(2, &n, a, b, 1, b, d), overlap, "mean is m2");
+  check_refused(fastnorm_moments_merge(2, &n, a, b, 1, a, d), overlap, "half itself");
+  check_refused(fastnorm_moments_merge(2, &n, a, b, 1, a + 1, b + 1), overlap,
+                "in itself");
+  double *odd = NOT_ALIGNED(m.scratch + 16);
+  check_refused(fastnorm_moments_merge(2, &n, odd, b, 1, c, d), aligned, "mean");
+  check_refused(fastnorm_moments_merge(2, &n, a, odd, 1, c, d), aligned, "m2");
+  check_refused(fastnorm_moments_merge(2, &n, a, b, 1, odd, d), aligned, "other mean");
+  check_refused(fastnorm_moments_merge(2, &n, a, b, 1, c, odd), aligned, "other m2");
+  const fastnorm_status shape = FASTNORM_ERROR_SHAPE;
+  check_refused(fastnorm_moments_merge(SIZE_MAX / 4, &n, a, b, 1, c, d), shape, "huge");
+  check_refused(fastnorm_moments_merge(2, &n, a, b, UINT64_MAX - 2, c, d), shape,
+                "more samples than can be counted");
   CHECK(n == 3, "a refused merge changed the count");
+  check_accepted(fastnorm_moments_merge(2, &n, a, b, UINT64_MAX - 3, c, d), 1,
+                 "as many as can be counted");
+  CHECK(n == UINT64_MAX, "%llu samples", (unsigned long long)n);
+  reset_memory();
+  n = 3;
+  check_accepted(fastnorm_moments_merge(2, &n, a, b, 3, a, b), 1, "with itself");
+  CHECK(n == 6 && a[1] + 7.0 == 0.0 && b[1] + 14.0 == 0.0, "with itself: %g %g", a[1],
+        b[1]);
+  check_accepted(fastnorm_moments_merge(0, &n, NULL, NULL, 3, NULL, NULL), 1, "none");
+  CHECK(n == 9, "of no channels: %llu samples", (unsigned long long)n);
 }
 
 /* A caller built with a later header, whose new fields are all zero. */

@@ -4,7 +4,7 @@
  *
  * Known means: in the tables of fields.h and known_operations.h. A struct of the header
  * that is in none of them, or one whose bytes they do not cover, fails. */
-#include "any_arrays.h"
+#include "good_call.h"
 
 /* ---- Nothing is missing ---------------------------------------------------------- */
 
@@ -118,104 +118,75 @@ static union {
   unsigned char bytes[PLACES * PLACE];
 } memory, before;
 
-typedef struct good_call {
-  any_call c;
-  size_t places;
-} good_call;
-
-static unsigned char *place_of_field(size_t i) {
-  return memory.bytes + i * PLACE;
+static size_t two(const field *f) {
+  (void)f;
+  return 2;
 }
 
-/* Extents of 2; every array that may be given with all others. */
-static good_call make_good(const known_operation *o) {
-  static const char *const left_out[] = {"mask",     "weights",       "lengths",
-                                         "residual", "residual_bias", "residual_out",
-                                         "y_scale",  "stored_mean",   "stored_var"};
-  const fastnorm_dtype type = FASTNORM_FLOAT32;
-  good_call g = {.c = {.op = o, .x = type, .y = type, .params = type, .working = type}};
-  g.c.post_add = type;
+/* What an array of a good call holds: numbers that make sense in their place. */
+static void fill_place(unsigned char *p, const field *f) {
+  const double v = 1.0;
+  const float v4 = 1.0F;
+  const int wide = f->element == DOUBLES;
+  memset(p, f->use == READ || f->element == COUNTS ? 0 : 0x3f, PLACE);
+  for (size_t k = 0; k < 16 && f->content == POSITIVE; k++) {
+    memcpy(p + k * (wide ? 8 : 4), wide ? (const void *)&v : &v4, wide ? 8 : 4);
+  }
+}
+
+/* Extents of 2. */
+static any_call make_good(const known_operation *o) {
+  const places in = {memory.bytes, PLACE};
+  const any_call c = good_call(o, &in, two);
   memset(&memory, 0, sizeof memory);
   for (size_t i = 0; i < o->count; i++) {
     const field *f = &o->fields[i];
-    const size_t two = 2, one = 1, bytes = PLACE;
-    int given = f->kind == ARRAY || f->kind == SCRATCH;
-    for (size_t k = 0; k < LENGTH(left_out); k++) {
-      given = given && !is_named(f, left_out[k]);
-    }
-    if (f->kind == SIZE_FIELD) {
-      put_field(&g.c, f->at, &f->whole, sizeof two);
-    } else if (f->kind == EXTENT || f->kind == FEATURES) {
-      put_field(&g.c, f->at, &two, sizeof two);
-    } else if (f->kind == GROUPS) {
-      put_field(&g.c, f->at, &one, sizeof one);
-    } else if (f->kind == SCRATCH_SIZE) {
-      put_field(&g.c, f->at, &bytes, sizeof bytes);
-    } else if (f->kind == FLAG && (is_named(f, "training"))) {
-      put_integer(&g.c, f, 1);
-    } else if (given) {
-      unsigned char *p = place_of_field(g.places++);
-      memset(p, f->use == READ ? 0 : 0x3f, PLACE);
-      for (size_t k = 0; k < 16 && f->content == POSITIVE; k++) {
-        const double v = 1.0;
-        const float v4 = 1.0F;
-        const int wide = f->element == DOUBLES;
-        memcpy(p + k * (wide ? 8 : 4), wide ? (const void *)&v : &v4, wide ? 8 : 4);
-      }
-      if (f->element == COUNTS) {
-        memset(p, 0, PLACE);
-      }
-      put_field(&g.c, f->at, &p, sizeof p);
+    if (f->kind == ARRAY && pointer_of(&c, f) != NULL) {
+      fill_place(pointer_of(&c, f), f);
     }
   }
   memcpy(&before, &memory, sizeof memory);
-  return g;
+  return c;
 }
 
-static void expect(const good_call *g, const field *f, const char *what,
+static void expect(const any_call *c, const field *f, const char *what,
                    fastnorm_status wanted) {
-  const fastnorm_status got = g->c.op->call(g->c.args.bytes);
-  CHECK(got == wanted, "%s: %s %s: status %d, not %d", g->c.op->name, f->name, what,
+  const fastnorm_status got = c->op->call(c->args.bytes);
+  CHECK(got == wanted, "%s: %s %s: status %d, not %d", c->op->name, f->name, what,
         (int)got, (int)wanted);
   CHECK(got == FASTNORM_OK || memcmp(&memory, &before, sizeof memory) == 0,
-        "%s: %s %s: memory was written", g->c.op->name, f->name, what);
+        "%s: %s %s: memory was written", c->op->name, f->name, what);
 }
 
 static void expect_integer(const known_operation *o, const field *f, int64_t v,
                            fastnorm_status wanted) {
   char what[40];
-  good_call g = make_good(o);
-  put_integer(&g.c, f, v);
+  any_call c = make_good(o);
+  put_integer(&c, f, v);
   snprintf(what, sizeof what, "= %lld", (long long)v);
-  expect(&g, f, what, wanted);
+  expect(&c, f, what, wanted);
 }
 
 static void expect_number(const known_operation *o, const field *f, double v,
                           fastnorm_status wanted) {
   char what[40];
-  good_call g = make_good(o);
-  put_double(&g.c, f, v);
+  any_call c = make_good(o);
+  put_double(&c, f, v);
   snprintf(what, sizeof what, "= %g", v);
-  expect(&g, f, what, wanted);
+  expect(&c, f, what, wanted);
 }
 
 static void expect_pointer(const known_operation *o, const field *f, const void *p,
                            const char *what, fastnorm_status wanted) {
-  good_call g = make_good(o);
-  put_field(&g.c, f->at, &p, sizeof p);
-  expect(&g, f, what, wanted);
-}
-
-static unsigned char *pointer_of(const good_call *g, const field *f) {
-  unsigned char *p;
-  memcpy(&p, g->c.args.bytes + f->at, sizeof p);
-  return p;
+  any_call c = make_good(o);
+  put_field(&c, f->at, &p, sizeof p);
+  expect(&c, f, what, wanted);
 }
 
 /* Not there, not aligned, or in the memory of another. */
 static void check_array(const known_operation *o, const field *f) {
-  const good_call g = make_good(o);
-  unsigned char *p = pointer_of(&g, f);
+  const any_call c = make_good(o);
+  unsigned char *p = pointer_of(&c, f);
   if (p == NULL) {
     return; /* what is not given in a good call: test_fields.c, test_mask_args.c */
   }
@@ -227,13 +198,12 @@ static void check_array(const known_operation *o, const field *f) {
   }
   for (size_t i = 0; i < o->count; i++) {
     const field *other = &o->fields[i];
-    unsigned char *q = pointer_of(&g, other);
+    unsigned char *q = pointer_of(&c, other);
     const int writes = f->use != READ || other->use != READ;
     if (other->kind == ARRAY && other != f && q != NULL && writes) {
       /* their second element: no operation in place */
-      const size_t second = array_element(array_type(&g.c, f->element), f->element);
-      if (second >=
-          2 * array_element(array_type(&g.c, other->element), other->element)) {
+      const size_t second = array_element(array_type(&c, f->element), f->element);
+      if (second >= 2 * array_element(array_type(&c, other->element), other->element)) {
         continue; /* beyond the two that there are at least: size_t of 32 bits */
       }
       expect_pointer(o, f, q + second, other->name, FASTNORM_ERROR_OVERLAP);
@@ -365,11 +335,11 @@ static void check_integers(const known_operation *o, const field *f) {
 
 /* Of an array that a good call has. */
 static void check_stride(const known_operation *o, const field *f) {
-  const good_call g = make_good(o);
+  const any_call c = make_good(o);
   for (size_t i = 0; i < o->count; i++) {
     const field *array = &o->fields[i];
     const int is_its = f->at == array->stride_at || f->at == array->channel_stride_at;
-    if (f->kind == STRIDE && array->kind == ARRAY && is_its && pointer_of(&g, array)) {
+    if (f->kind == STRIDE && array->kind == ARRAY && is_its && pointer_of(&c, array)) {
       expect_integer(o, f, PTRDIFF_MIN, FASTNORM_ERROR_SHAPE);
       expect_integer(o, f, PTRDIFF_MAX, FASTNORM_ERROR_SHAPE);
       if (array->use != READ) {
@@ -382,7 +352,7 @@ static void check_stride(const known_operation *o, const field *f) {
 static void bad_values(void) {
   for (size_t i = 0; i < KNOWN_OPERATIONS; i++) {
     const known_operation *o = &known_operations[i];
-    const good_call good = make_good(o);
+    const any_call good = make_good(o);
     expect(&good, &o->fields[0], "as it is", FASTNORM_OK);
     for (size_t k = 0; k < o->count; k++) {
       const field *f = &o->fields[k];

@@ -219,12 +219,29 @@ static void merge_is_the_whole(void) {
   free_arrays(&a);
 }
 
+/* From the mean of one sample far away, rounded to its own size, little would be left:
+ * the mean is to move from that of the larger set, whichever set that is. */
+static void merge_goes_from_the_larger_set(void) {
+  const double near = 1.0, far = 1e24, m2 = 0.0;
+  const uint64_t most = 999999;
+  const double wanted = near + (far - near) / 1e6;
+  for (int swap = 0; swap < 2; swap++) {
+    uint64_t count = swap ? 1 : most;
+    double mean = swap ? far : near, sum = m2;
+    const fastnorm_status status = fastnorm_moments_merge(
+        1, &count, &mean, &sum, swap ? most : 1, swap ? &near : &far, &m2);
+    CHECK(status == FASTNORM_OK && fabs(mean - wanted) <= 0x1p-50 * wanted,
+          "%s: mean %.17g, not %.17g", swap ? "into one" : "one more", mean, wanted);
+  }
+}
+
 int main(int argc, char **argv) {
   static const test_case tests[] = {
       {"constant_is_exactly_the_bias", constant_is_exactly_the_bias},
       {"zeros_stay_zeros", zeros_stay_zeros},
       {"running_statistics", running_statistics},
       {"merge_is_the_whole", merge_is_the_whole},
+      {"merge_goes_from_the_larger_set", merge_goes_from_the_larger_set},
   };
   return RUN_TESTS(argc, argv, tests);
 }
