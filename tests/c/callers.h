@@ -6,6 +6,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <unistd.h>
 
 #include "job.h"
 #include "threads.h"
@@ -19,6 +20,16 @@ typedef struct counters {
 static inline void count_one(void *context, size_t index) {
   const counters *c = context;
   atomic_fetch_add(&c->hits[index], 1);
+}
+
+/* A piece of two that waits until the other has begun, so that they are on different
+ * threads; false if it came in vain, after ten seconds. */
+static inline int meet(_Atomic int *here) {
+  atomic_fetch_add(here, 1);
+  for (int i = 0; i < 10000 && atomic_load(here) < 2; i++) {
+    usleep(1000);
+  }
+  return atomic_load(here) >= 2;
 }
 
 typedef struct caller {

@@ -44,6 +44,8 @@ static void every_operation(void) {
 #undef mean_or_y
 }
 
+#define AT_ADDRESS(number) ((void *)(uintptr_t)(number))
+
 #define CHECK_ROWS(op)                                                                 \
   do {                                                                                 \
     REFUSED(op, FASTNORM_ERROR_SHAPE, args.rows = args.cols = SIZE_MAX);               \
@@ -70,6 +72,18 @@ static void every_operation(void) {
     ACCEPTED(op, 1, args.eps = FASTNORM_EPS_ZERO);                                     \
     ACCEPTED(op, 1, args.y = m.x);                                                     \
     ACCEPTED(op, 1, args.y = m.x + 24);                                                \
+    /* columns side by side in rows of one stride, and what comes into the next row */ \
+    ACCEPTED(op, 1, (args.y = m.x + 6, args.x_stride = args.y_stride = 12));           \
+    ACCEPTED(op, 1, (args.x = m.y + 6, args.x_stride = args.y_stride = 12));           \
+    REFUSED(op, FASTNORM_ERROR_OVERLAP,                                                \
+            (args.y = m.x + 6, args.x_stride = args.y_stride = 11));                   \
+    REFUSED(op, FASTNORM_ERROR_OVERLAP,                                                \
+            (args.x = m.y + 6, args.x_stride = args.y_stride = 11));                   \
+    REFUSED(op, FASTNORM_ERROR_OVERLAP,                                                \
+            (args.y = m.x + 5, args.x_stride = args.y_stride = 12));                   \
+    /* beyond either end of the address space */                                       \
+    REFUSED(op, FASTNORM_ERROR_SHAPE, args.x = AT_ADDRESS(UINTPTR_MAX - 91));          \
+    REFUSED(op, FASTNORM_ERROR_SHAPE, (args.x = AT_ADDRESS(64), args.x_stride = -6));  \
     ACCEPTED(op, 1, args.weight = m.x);                                                \
     ACCEPTED(op, 1, (args.y = m.y + 18, args.y_stride = -6));                          \
     ACCEPTED(op, 1, (args.weight = NULL, args.rstd = NULL));                           \

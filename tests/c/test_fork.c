@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <limits.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -101,6 +102,43 @@ static void workers_take_no_signals(void) {
   in_child(interrupted);
 }
 
+#if !defined(FASTNORM_NO_THREADS)
+static void on_fault(int number) {
+  (void)number;
+  _exit(pthread_equal(pthread_self(), main_thread) ? 2 : 0);
+}
+
+typedef struct trap {
+  _Atomic int here;
+  volatile char *closed; /* a page that nothing may touch */
+} trap;
+
+static void step_into(void *context, size_t index) {
+  trap *t = context;
+  (void)index;
+  if (meet(&t->here) && !pthread_equal(pthread_self(), main_thread)) {
+    *t->closed = 1;
+  }
+  usleep(1000000);
+}
+
+/* If faults were blocked there, the process would end without the host's report. */
+static void faulting(void) {
+  const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+  const int flags = MAP_PRIVATE | MAP_ANONYMOUS;
+  static trap t;
+  t.closed = mmap(NULL, page, PROT_NONE, flags, -1, 0);
+  main_thread = pthread_self();
+  signal(SIGSEGV, on_fault);
+  fn_parallel_for(&(fastnorm_exec){.num_threads = 2}, 2, MUCH, step_into, &t);
+  CHECK(0, "the host's handler was not called");
+}
+
+static void faults_of_workers_reach_the_host(void) {
+  in_child(faulting);
+}
+#endif
+
 /* ---- Fork ---------------------------------------------------------------------- */
 
 static float *fork_x;
@@ -184,9 +222,12 @@ static void fork_in_mid_use(void) {
 
 int main(int argc, char **argv) {
   static const test_case tests[] = {
-      {"workers_are_started_lazily", workers_are_started_lazily},
-      {"workers_take_no_signals", workers_take_no_signals},
-      {"fork_in_mid_use", fork_in_mid_use},
+    {"workers_are_started_lazily", workers_are_started_lazily},
+    {"workers_take_no_signals", workers_take_no_signals},
+#if !defined(FASTNORM_NO_THREADS)
+    {"faults_of_workers_reach_the_host", faults_of_workers_reach_the_host},
+#endif
+    {"fork_in_mid_use", fork_in_mid_use},
   };
   return RUN_TESTS(argc, argv, tests);
 }

@@ -53,6 +53,8 @@ static void check_corrections(job *j, pattern p) {
     const double got_d = get(j->d, j->dtype, (ptrdiff_t)c);
     CHECK(is_close(got_r, t.r, t.r, j->dtype), "%s: r %zu is %.17g, not %.21Lg",
           describe(j, pattern_names[p]), c, got_r, t.r);
+    CHECK(got_d != 0.0 || !signbit(got_d), "%s: d %zu is -0",
+          describe(j, pattern_names[p]), c);
     CHECK(is_close(got_d, t.d, larger(fabsl(t.d), t.ratio), j->dtype),
           "%s: d %zu is %.17g, not %.21Lg", describe(j, pattern_names[p]), c, got_d,
           t.d);

@@ -218,6 +218,35 @@ static void far_from_zero(void) {
   free(x);
 }
 
+/* From the mean of one value far away, rounded to its own size, little would be left:
+ * the mean is to move from that of the larger part, whichever that is. */
+static void merge_goes_from_the_larger(void) {
+  static double near[999999], far[1] = {1e24};
+  static double scratch[1 << 12];
+  for (size_t i = 0; i < LENGTH(near); i++) {
+    near[i] = 1.0;
+  }
+  for (int swap = 0; swap < 2; swap++) {
+    store got;
+    const state s = state_of(&got, 1);
+    fastnorm_running_moments_init(&s);
+    for (int k = 0; k < 2; k++) {
+      const int is_far = k != swap;
+      batch_args a = {.size = sizeof a,
+                      .x = is_far ? far : near,
+                      .dtype = FASTNORM_FLOAT64,
+                      .batch = 1,
+                      .channels = 1,
+                      .spatial = is_far ? 1 : LENGTH(near),
+                      .scratch = scratch,
+                      .scratch_size = sizeof scratch};
+      CHECK(fastnorm_running_moments_update(&s, &a) == FASTNORM_OK, "update");
+    }
+    CHECK(fabs(got.rows[1][0] - (1e18 + 1.0)) <= 0x1p-50 * 1e18, "mean %.17g",
+          got.rows[1][0]);
+  }
+}
+
 int main(int argc, char **argv) {
   static const test_case tests[] = {
       {"refusals", refusals},
@@ -225,6 +254,7 @@ int main(int argc, char **argv) {
       {"merge_refusals", merge_refusals},
       {"finish", finish},
       {"far_from_zero", far_from_zero},
+      {"merge_goes_from_the_larger", merge_goes_from_the_larger},
   };
   return RUN_TESTS(argc, argv, tests);
 }

@@ -1,8 +1,8 @@
 /* test_threads.c - the pool, concurrent calls, the host's pool and small work.
  * SPDX-License-Identifier: MIT
  */
+#include <fenv.h>
 #include <pthread.h>
-#include <unistd.h>
 
 #include "callers.h"
 
@@ -100,6 +100,38 @@ static void settings_change_during_calls(void) {
   free(expected);
 }
 
+#if !defined(FASTNORM_NO_THREADS)
+typedef struct modes {
+  _Atomic int here;
+  _Atomic int rounding[2];
+} modes;
+
+static void note_rounding(void *context, size_t index) {
+  modes *m = context;
+  CHECK(meet(&m->here), "no worker came");
+  atomic_store(&m->rounding[index], fegetround());
+}
+
+/* Bits would depend on who computes them otherwise. */
+static void workers_round_as_the_caller(void) {
+  static const int modes_in_turn[] = {FE_UPWARD, FE_TONEAREST, FE_TOWARDZERO,
+                                      FE_DOWNWARD, FE_TONEAREST};
+  const fastnorm_exec exec = {.num_threads = 2};
+  for (size_t i = 0; i < LENGTH(modes_in_turn); i++) {
+    static modes m;
+    memset((void *)&m, 0, sizeof m);
+    fesetround(modes_in_turn[i]);
+    fn_parallel_for(&exec, 2, MUCH, note_rounding, &m);
+    CHECK(fegetround() == modes_in_turn[i], "the caller's mode was changed");
+    for (size_t k = 0; k < 2; k++) {
+      CHECK(m.rounding[k] == modes_in_turn[i], "turn %zu, piece %zu: mode %d, not %d",
+            i, k, m.rounding[k], modes_in_turn[i]);
+    }
+  }
+  fesetround(FE_TONEAREST);
+}
+#endif
+
 /* ---- The host's pool and small work -------------------------------------------- */
 
 typedef struct host {
@@ -189,13 +221,16 @@ static void small_work_stays_on_the_caller(void) {
 
 int main(int argc, char **argv) {
   static const test_case tests[] = {
-      {"every_index_exactly_once", every_index_exactly_once},
-      {"nested_calls_run_alone", nested_calls_run_alone},
-      {"concurrent_callers", concurrent_callers},
-      {"settings_change_during_calls", settings_change_during_calls},
-      {"host_pool_is_used", host_pool_is_used},
-      {"operations_use_the_host_pool", operations_use_the_host_pool},
-      {"small_work_stays_on_the_caller", small_work_stays_on_the_caller},
+    {"every_index_exactly_once", every_index_exactly_once},
+    {"nested_calls_run_alone", nested_calls_run_alone},
+    {"concurrent_callers", concurrent_callers},
+    {"settings_change_during_calls", settings_change_during_calls},
+#if !defined(FASTNORM_NO_THREADS)
+    {"workers_round_as_the_caller", workers_round_as_the_caller},
+#endif
+    {"host_pool_is_used", host_pool_is_used},
+    {"operations_use_the_host_pool", operations_use_the_host_pool},
+    {"small_work_stays_on_the_caller", small_work_stays_on_the_caller},
   };
   return RUN_TESTS(argc, argv, tests);
 }
