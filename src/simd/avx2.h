@@ -117,6 +117,12 @@ typedef struct {
   FN_WORD T##_part T##_part_load(const S *p) {                                         \
     return _mm256_loadu_##R(p);                                                        \
   }                                                                                    \
+  FN_WORD void T##_part_store(S *p, T##_part x, bool stream) {                         \
+    if (stream)                                                                        \
+      _mm256_stream_##R(p, x);                                                         \
+    else                                                                               \
+      _mm256_storeu_##R(p, x);                                                         \
+  }                                                                                    \
   FN_WORD T##_part T##_part_add(T##_part x, T##_part y) {                              \
     return _mm256_add_##R(x, y);                                                       \
   }                                                                                    \
@@ -136,8 +142,10 @@ typedef struct {
 #define f64_REG  4
 typedef __m256 f32_reg;
 typedef __m256d f64_reg;
-/* A part is a register: the three sums of a chain of products are twelve. */
-#define FN_PARTS 4
+/* A part is a register: the three sums of a chain of products are twelve, and with what
+ * else they need stay in registers for two parts at a time. */
+#define FN_PARTS  4
+#define FN_BESIDE 2
 /* With the sums of one chain and a shift there is no room for those of the chain
  * before. GCC kept them in registers, and what the loop adds to on the stack: layer
  * norm of [65536, 64] 2470 -> 2040 us, instance norm of [32, 256, 196] 660 -> 540 (AMD

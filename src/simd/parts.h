@@ -2,6 +2,7 @@
  * SPDX-License-Identifier: MIT */
 
 #define FN_PARTS    1
+#define FN_BESIDE   1
 #define FN_ASIDE(v) ((void)0)
 
 #define FN_MAP(T, S)                                                                   \
@@ -14,6 +15,12 @@
   }                                                                                    \
   FN_WORD T##_part T##_part_load(const S *p) {                                         \
     return T##_load(p);                                                                \
+  }                                                                                    \
+  FN_WORD void T##_part_store(S *p, T##_part x, bool stream) {                         \
+    if (stream)                                                                        \
+      T##_stream(p, x);                                                                \
+    else                                                                               \
+      T##_store(p, x);                                                                 \
   }                                                                                    \
   FN_WORD T##_part T##_part_add(T##_part x, T##_part y) {                              \
     return T##_add(x, y);                                                              \

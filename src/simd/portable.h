@@ -39,6 +39,8 @@
  *   FN_ASIDE(v)               a variable that waits, in memory where registers are few
  *   part_of(v, k) whole(p)    part k of a vec at v; the vec of these
  *   part_load part_add part_sub part_mul part_fma   as above
+ *   part_store(p, x, stream)  as store, or as stream
+ *   FN_BESIDE                 parts to take at a time where they have a sum each
  * on doubles only, for the few numbers per row:
  *   fnma(x, y, z)             z - x * y, rounded once
  *   sqrt                      square root

@@ -16,13 +16,12 @@ typedef struct FN_KERNEL(segment) {
 
 FN_WORD products FN_KERNEL(add_segment)(products s, segment at, size_t len,
                                         const terms *f, bool centered) {
-  const vec one = V(splat)((T)1);
   const size_t left = len % FN_VEC;
   sums q = FN_KERNEL(sums_of)(&s);
   for (const T *end = at.g + (len - left); at.g != end;) {
     FN_PREFETCH_VEC(at.next_g);
     FN_PREFETCH_VEC(at.next_x);
-    FN_KERNEL(add_vec_of)(&q, at.g, at.x, NULL, one, f, centered, false, false);
+    FN_KERNEL(add_parts_of)(&q, 0, FN_PARTS, at.g, at.x, NULL, f, centered, false);
     at.g += FN_VEC, at.x += FN_VEC, at.next_g += FN_VEC, at.next_x += FN_VEC;
   }
   s = FN_KERNEL(products_of)(&q);

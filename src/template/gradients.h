@@ -24,8 +24,8 @@ static bool FN_KERNEL(factors)(size_t n, double count, const double *slope,
       const f64_vec off = FN_KERNEL(parameter)((const T *)offset + i, lanes);
       const f64_vec s = FN_KERNEL(parameter)((const T *)shift + i, lanes);
       const f64_vec t = f64_fma(rstd, f64_div(x, number), off);
-      const f64_vec m = f64_div(d, number), z = f64_add(s, m), part = f64_sub(z, s);
-      const f64_vec error = f64_add(f64_sub(s, f64_sub(z, part)), f64_sub(m, part));
+      const f64_vec m = f64_div(d, number), z = f64_add(s, m), added = f64_sub(z, s);
+      const f64_vec error = f64_add(f64_sub(s, f64_sub(z, added)), f64_sub(m, added));
       const f64_vec rounded = V(round)(z), rest = f64_add(f64_sub(z, rounded), error);
       q = f64_fnma(d, t, dt);
       V(store_narrow)((T *)offset + i, f64_sub(off, t));
@@ -260,85 +260,128 @@ FN_WORD run_factors FN_KERNEL(factors_of_columns)(const fn_pairs *p,
       FN_KERNEL(per_column)(o->c, c, n)};
 }
 
-/* `asks` for the row that is so many rows further, if not 0. */
-FN_WORD void FN_KERNEL(gradient_of_row)(const fn_pairs *p, const fn_gradient *o,
-                                        ptrdiff_t row, size_t c, size_t n,
-                                        const run_factors *k, bool centered,
-                                        bool stream, int asks) {
-  const T *g = (const T *)p->g + row * p->g_row_stride + c;
-  const T *x = (const T *)p->x + row * p->x_row_stride + c;
-  T *y = (T *)o->y + row * o->row_stride + c;
-  if (asks > 0) {
-    FN_PREFETCH_VEC(g + asks * p->g_row_stride);
-    FN_PREFETCH_VEC(x + asks * p->x_row_stride);
-    if (!stream)
-      FN_PREFETCH_VEC(y + asks * o->row_stride);
-  }
-  FN_KERNEL(gradient_piece)
-  (g, x, V(splat)(p->weight ? ((const T *)p->weight)[row] : (T)1), y, n, &k->f, k->a,
-   k->b, k->c, centered, true, stream);
+/* Row r of columns c to c + FN_VEC asks for that which is so many rows further. */
+FN_WORD void FN_KERNEL(ask_for_row)(const fn_pairs *p, const fn_gradient *o,
+                                    ptrdiff_t r, size_t c, int further, bool stream) {
+  const ptrdiff_t row = r + further;
+  FN_PREFETCH_VEC((const T *)p->g + row * p->g_row_stride + c);
+  FN_PREFETCH_VEC((const T *)p->x + row * p->x_row_stride + c);
+  if (!stream)
+    FN_PREFETCH_VEC((const T *)o->y + row * o->row_stride + c);
 }
 
-/* Some rows from r on in step: they share the loads of what is per column. Lines of 12
- * places are more than the processor foresees, so each asks for those of the rows that
- * follow: [6272, 256] from caches 1110 -> 900 us, from memory 1380 -> 1100 (AMD EPYC
- * Zen 5, avx512, a noisy hour). */
-FN_WORD void FN_KERNEL(gradient_of_rows)(const fn_pairs *p, const fn_gradient *o,
-                                         size_t r, size_t c, bool centered, bool stream,
+/* Some rows from r on in step, a part of a vec of columns, from c on: what is per
+ * column is loaded once, and stays in registers. As gradient_piece(); `plain` is said
+ * below. */
+FN_WORD void FN_KERNEL(gradient_of_part)(const fn_pairs *p, const fn_gradient *o,
+                                         ptrdiff_t r, size_t c, bool plain, bool stream,
                                          int rows) {
-  const run_factors k = FN_KERNEL(factors_of_columns)(p, o, c, FN_VEC, centered);
+  const vec zero = V(splat)((T)0);
+  const part none = V(part_of)(&zero, 0);
+#define PER_COLUMN(numbers) V(part_load)((const T *)(numbers) + c)
+  const part hi = plain || p->hi ? PER_COLUMN(p->hi) : none;
+  const part scale = PER_COLUMN(p->scale);
+  const part offset = plain || p->offset ? PER_COLUMN(p->offset) : none;
+  const part shift = plain || p->shift ? V(part_sub)(none, PER_COLUMN(p->shift)) : none;
+  const part by_d = PER_COLUMN(o->a), by_t = PER_COLUMN(o->b), rest = PER_COLUMN(o->c);
+#undef PER_COLUMN
   FN_UNROLL
-  for (int i = 0; i < rows; i++)
-    FN_KERNEL(gradient_of_row)
-  (p, o, (ptrdiff_t)r + i, c, FN_VEC, &k, centered, stream, rows > 1 ? rows : 0);
+  for (int i = 0; i < rows; i++) {
+    const ptrdiff_t row = r + i;
+    const part g = V(part_load)((const T *)p->g + row * p->g_row_stride + c);
+    const part x = V(part_load)((const T *)p->x + row * p->x_row_stride + c);
+    part weighted = g, t;
+    if (!plain && p->weight) {
+      const vec weight = V(splat)(((const T *)p->weight)[row]);
+      weighted = V(part_mul)(g, V(part_of)(&weight, 0));
+    }
+    if (plain || p->hi)
+      t = V(part_fma)(V(part_sub)(x, hi), scale, offset);
+    else
+      t = V(part_mul)(x, scale);
+    const part d = V(part_add)(weighted, shift);
+    V(part_store)
+    ((T *)o->y + row * o->row_stride + c,
+     V(part_fma)(t, by_t, V(part_fma)(d, by_d, rest)), stream);
+  }
+}
+
+/* Lines of 12 places are more than the processor foresees, so each row asks for those
+ * that follow: [6272, 256] from caches 1110 -> 900 us, from memory 1380 -> 1100 (AMD
+ * EPYC Zen 5, avx512, a noisy hour). */
+FN_WORD void FN_KERNEL(gradient_of_rows)(const fn_pairs *p, const fn_gradient *o,
+                                         size_t r, size_t c, bool plain, bool stream,
+                                         int rows) {
+  FN_UNROLL
+  for (int i = 0; rows > 1 && i < rows; i++)
+    FN_KERNEL(ask_for_row)(p, o, (ptrdiff_t)r + i, c, rows, stream);
+  FN_UNROLL
+  for (int k = 0; k < FN_PARTS; k++)
+    FN_KERNEL(gradient_of_part)
+  (p, o, (ptrdiff_t)r, c + (size_t)k * FN_PART, plain, stream, rows);
 }
 
 /* The same of fewer columns than a vec: not written out, which saves 50 KB. */
 FN_WORD void FN_KERNEL(gradient_of_few)(const fn_pairs *p, const fn_gradient *o,
-                                        size_t r, size_t c, size_t n, bool centered,
+                                        size_t r, size_t c, size_t n, bool plain,
                                         int rows) {
+  const bool centered = plain || p->hi;
   const run_factors k = FN_KERNEL(factors_of_columns)(p, o, c, n, centered);
   FN_ROLLED
-  for (int i = 0; i < rows; i++)
-    FN_KERNEL(gradient_of_row)
-  (p, o, (ptrdiff_t)r + i, c, n, &k, centered, false, 0);
+  for (int i = 0; i < rows; i++) {
+    const ptrdiff_t row = (ptrdiff_t)r + i;
+    const vec weight = V(splat)(p->weight ? ((const T *)p->weight)[row] : (T)1);
+    FN_KERNEL(gradient_piece)
+    ((const T *)p->g + row * p->g_row_stride + c,
+     (const T *)p->x + row * p->x_row_stride + c, weight,
+     (T *)o->y + row * o->row_stride + c, n, &k.f, k.a, k.b, k.c, centered, true,
+     false);
+  }
 }
 
 FN_WORD void FN_KERNEL(gradient_of_bundle)(const fn_pairs *p, const fn_gradient *o,
-                                           size_t r, bool centered, int rows) {
+                                           size_t r, bool plain, int rows) {
   const size_t len = p->len;
-  size_t c = FN_KERNEL(peel)((const T *)o->y + (ptrdiff_t)r * o->row_stride, len);
+  const T *y = (const T *)o->y + (ptrdiff_t)r * o->row_stride;
+  size_t c = FN_PEELS || o->stream ? FN_KERNEL(peel)(y, len) : 0;
   if (c > 0)
-    FN_KERNEL(gradient_of_few)(p, o, r, 0, c, centered, rows);
+    FN_KERNEL(gradient_of_few)(p, o, r, 0, c, plain, rows);
   if (o->stream && len >= 4 * FN_VEC)
     for (; c + FN_VEC <= len; c += FN_VEC)
-      FN_KERNEL(gradient_of_rows)(p, o, r, c, centered, true, rows);
+      FN_KERNEL(gradient_of_rows)(p, o, r, c, plain, true, rows);
   for (; c + FN_VEC <= len; c += FN_VEC)
-    FN_KERNEL(gradient_of_rows)(p, o, r, c, centered, false, rows);
+    FN_KERNEL(gradient_of_rows)(p, o, r, c, plain, false, rows);
   if (c < len)
-    FN_KERNEL(gradient_of_few)(p, o, r, c, len - c, centered, rows);
+    FN_KERNEL(gradient_of_few)(p, o, r, c, len - c, plain, rows);
 }
 
-FN_WORD void FN_KERNEL(gradient_of_columns)(const fn_pairs *p, const fn_gradient *o,
-                                            bool centered) {
+FN_WORD void FN_KERNEL(gradient_of_columns)(const fn_pairs *pairs,
+                                            const fn_gradient *gradient, bool plain) {
+  /* Copies, which no store can change: theirs were read again after each. */
+  const fn_pairs own_p = *pairs, *p = &own_p;
+  const fn_gradient own_o = *gradient, *o = &own_o;
   size_t r = 0;
-  if (o->row_stride * (ptrdiff_t)sizeof(T) % 64 == 0) /* else their lines begin apart */
-    for (; r + 4 <= p->rows; r += 4)
-      FN_KERNEL(gradient_of_bundle)(p, o, r, centered, 4);
+  /* else their lines begin apart */
+  if (FN_ROWS > 1 && o->row_stride * (ptrdiff_t)sizeof(T) % 64 == 0)
+    for (; r + FN_ROWS <= p->rows; r += FN_ROWS)
+      FN_KERNEL(gradient_of_bundle)(p, o, r, plain, FN_ROWS);
   for (; r < p->rows; r++)
-    FN_KERNEL(gradient_of_bundle)(p, o, r, centered, 1);
+    FN_KERNEL(gradient_of_bundle)(p, o, r, plain, 1);
   if (o->stream)
     stream_end();
 }
 
-/* Without a weight it is one: exact, and an instance less is worth the product. */
+/* Plain: about a mean and a shift, and without a weight. Where that is known nothing is
+ * asked for each part. */
 static void FN_KERNEL(gradient_columns)(const fn_pairs *p, const fn_gradient *o) {
-  if (p->hi)
+  if (p->hi && p->offset && p->shift && !p->weight)
     FN_KERNEL(gradient_of_columns)(p, o, true);
   else
     FN_KERNEL(gradient_of_columns)(p, o, false);
 }
 
+#undef FN_PART
+#undef part
 #undef terms
 #undef run_factors
 #undef adjacent

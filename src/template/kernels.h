@@ -8,9 +8,10 @@
  *   FN_HALVES  1 where runs may be of 16-bit elements, else 0
  *   FN_IN_STEP 1 where two chains of sums at a time are quicker than one after the
  *              other, else 0 (in eight registers each they hardly fit)
- *   FN_ROWS    how many rows of a table the application takes in step: 4, or 1 where
- *              there are too few registers for parameters to stay in them, and rows
- *              one after another are what the processor asks ahead for
+ *   FN_ROWS    how many rows of a table the application and the gradient take in step:
+ *              4, or 1 where there are too few registers for parameters to stay in
+ *              them, and rows one after another are what the processor asks ahead for
+ *              (sums of products then go row by row too)
  *   FN_PEELS   1 where the first elements of a row are worth a partial vec of their own
  *              for the stores after it to begin on lines, else 0
  *   FN_ACTIVATES 1 where activate_runs gains something, else 0
