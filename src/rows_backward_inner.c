@@ -409,7 +409,7 @@ void fn_inner_piece(const fn_rows_gradient *w, size_t index, const fn_rows_sums 
   const fn_rows_pieces pieces = fn_rows_pieces_of(w);
   const size_t first = index / pieces.blocks * pieces.rows;
   const size_t end = smaller(first + pieces.rows, w->norm.rows);
-  worker m; /* some 200 KiB: not to be cleared */
+  worker m; /* some 250 KiB: not to be cleared */
   m.w = w;
   m.first = index % pieces.blocks * pieces.block;
   for (m.row = first; m.row < end; m.row++) {

@@ -152,7 +152,7 @@ void fn_rows_piece(const fn_rows_gradient *w, size_t index, const fn_rows_sums *
   const size_t first = index * pieces.rows, most = group_rows(w);
   const size_t end = fn_smaller(w->norm.rows, first + pieces.rows);
   const size_t fit = fn_row_per_part(w) > 0 ? fn_row_per_part(w) : 1;
-  fn_row_worker m; /* some 100 KiB: not to be cleared */
+  fn_row_worker m; /* some 130 KiB: not to be cleared */
   m.w = w;
   m.rows = m.weight_to = m.weight_from = 0;
   m.row = m.from = m.to = 0;

@@ -406,7 +406,7 @@ static void do_rows(staged_rows *p, size_t first, size_t rows, size_t fit) {
 }
 
 void fn_rows_staged(const fn_rows_work *w, size_t first, size_t end) {
-  staged_rows p; /* some 70 KiB: not to be cleared */
+  staged_rows p; /* some 90 KiB: not to be cleared */
   p.w = w;
   p.from = p.to = 0;
   p.halves = are_halves(w);
