@@ -162,33 +162,48 @@ typedef struct FN_KERNEL(strip) {
 typedef struct FN_KERNEL(step) {
   const T *g, *x;
   ptrdiff_t g_apart, x_apart;
-  vec hi[4], scale[4], offset[4];
+  part hi[4], scale[4], offset[4];
 } FN_KERNEL(step);
 #define step FN_KERNEL(step)
 
-/* Columns c to c + n; `begin`: there are no sums yet. */
-FN_WORD void FN_KERNEL(add_columns)(const step *s, T *sum_g, T *sum_gt, size_t c,
-                                    size_t n, bool begin, bool centered, int rows) {
+/* A part of columns, from c on; `begin`: there are no sums yet. */
+FN_WORD void FN_KERNEL(add_part_of_columns)(const step *s, T *sum_g, T *sum_gt,
+                                            size_t c, bool begin, bool centered,
+                                            int rows) {
   const vec zero = V(splat)((T)0);
-  vec g_sum = begin ? zero : V(load)(sum_g + c);
-  vec gt_sum = begin ? zero : V(load)(sum_gt + c);
+  part g_sum = begin ? V(part_of)(&zero, 0) : V(part_load)(sum_g + c);
+  part gt_sum = begin ? V(part_of)(&zero, 0) : V(part_load)(sum_gt + c);
   FN_UNROLL
   for (int k = 0; k < rows; k++) {
-    const T *g = s->g + k * s->g_apart + c, *x = s->x + k * s->x_apart + c;
-    const vec gi = n == FN_VEC ? V(load)(g) : V(load_partial_or)(g, n, zero);
-    const vec xi = n == FN_VEC ? V(load)(x) : V(load_partial_or)(x, n, zero);
-    const vec t =
-        FN_KERNEL(normalized)(xi, s->hi[k], s->scale[k], s->offset[k], centered);
-    g_sum = V(add)(g_sum, gi);
-    gt_sum = V(fma)(gi, t, gt_sum);
+    const part g = V(part_load)(s->g + k * s->g_apart + c);
+    const part x = V(part_load)(s->x + k * s->x_apart + c);
+    const part less = centered ? V(part_sub)(x, s->hi[k]) : x;
+    const part t = centered ? V(part_fma)(less, s->scale[k], s->offset[k])
+                            : V(part_mul)(less, s->scale[k]);
+    g_sum = V(part_add)(g_sum, g);
+    gt_sum = V(part_fma)(g, t, gt_sum);
   }
-  V(store)(sum_g + c, g_sum);
-  V(store)(sum_gt + c, gt_sum);
+  V(part_store)(sum_g + c, g_sum, false);
+  V(part_store)(sum_gt + c, gt_sum, false);
+}
+
+/* n columns from c on, fewer than a vec, of row r. */
+FN_WORD void FN_KERNEL(add_few_columns)(const fn_pairs *p, size_t r, T *sum_g,
+                                        T *sum_gt, size_t c, size_t n, bool centered) {
+  const T *g = (const T *)p->g + (ptrdiff_t)r * p->g_row_stride + c;
+  const T *x = (const T *)p->x + (ptrdiff_t)r * p->x_row_stride + c;
+  const terms f = FN_KERNEL(terms_of_run)(p, r, centered);
+  const vec zero = V(splat)((T)0), gi = V(load_partial_or)(g, n, zero);
+  const vec t = FN_KERNEL(normalized)(V(load_partial_or)(x, n, zero), f.hi, f.scale,
+                                      f.offset, centered);
+  const bool begin = r % FN_STEPS == 0;
+  V(store)(sum_g + c, V(add)(begin ? zero : V(load)(sum_g + c), gi));
+  V(store)(sum_gt + c, V(fma)(gi, t, begin ? zero : V(load)(sum_gt + c)));
 }
 
 FN_WORD void FN_KERNEL(add_step)(const fn_pairs *p, size_t r, strip *to, bool centered,
                                  int rows) {
-  const size_t chain = r / FN_STEPS, len = p->len;
+  const size_t chain = r / FN_STEPS, len = p->len, whole = len / FN_VEC * FN_VEC;
   T *sum_g = to->g[chain], *sum_gt = to->gt[chain];
   step s = {.g = (const T *)p->g + (ptrdiff_t)r * p->g_row_stride,
             .x = (const T *)p->x + (ptrdiff_t)r * p->x_row_stride,
@@ -197,22 +212,23 @@ FN_WORD void FN_KERNEL(add_step)(const fn_pairs *p, size_t r, strip *to, bool ce
   FN_UNROLL
   for (int k = 0; k < rows; k++) {
     const terms f = FN_KERNEL(terms_of_run)(p, r + (size_t)k, centered);
-    s.hi[k] = f.hi;
-    s.scale[k] = f.scale;
-    s.offset[k] = f.offset;
+    s.hi[k] = V(part_of)(&f.hi, 0);
+    s.scale[k] = V(part_of)(&f.scale, 0);
+    s.offset[k] = V(part_of)(&f.offset, 0);
   }
   size_t c = 0;
   if (r % FN_STEPS == 0)
-    for (; c + FN_VEC <= len; c += FN_VEC) {
-      FN_KERNEL(add_columns)(&s, sum_g, sum_gt, c, FN_VEC, true, centered, rows);
-    }
+    for (; c < whole; c += FN_PART)
+      FN_KERNEL(add_part_of_columns)(&s, sum_g, sum_gt, c, true, centered, rows);
   else
-    for (; c + FN_VEC <= len; c += FN_VEC) {
-      FN_KERNEL(add_columns)(&s, sum_g, sum_gt, c, FN_VEC, false, centered, rows);
-    }
-  if (c < len)
-    FN_KERNEL(add_columns)
-  (&s, sum_g, sum_gt, c, len - c, r % FN_STEPS == 0, centered, rows);
+    for (; c < whole; c += FN_PART)
+      FN_KERNEL(add_part_of_columns)(&s, sum_g, sum_gt, c, false, centered, rows);
+  if (c == len)
+    return;
+  FN_ROLLED
+  for (int k = 0; k < rows; k++)
+    FN_KERNEL(add_few_columns)
+  (p, r + (size_t)k, sum_g, sum_gt, c, len - c, centered);
 }
 
 /* Adds the second chain to the first; false if a sum is out of range. */
