@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "masked.h"
+#include "order.h"
 
 /* Positions that are looked at together: do all of them take part, none or some? */
 #define BLOCK 64
@@ -66,10 +67,6 @@ static size_t left_of_length(const fn_positions *p) {
   return length > p->position ? length - p->position : 0;
 }
 
-static size_t smaller(size_t a, size_t b) {
-  return a < b ? a : b;
-}
-
 static void skip(fn_positions *p, size_t positions, size_t taking_part) {
   p->position += positions;
   p->index += taking_part;
@@ -95,10 +92,10 @@ static void seek(fn_positions *p, size_t q) {
     const size_t left = p->positions - p->position, wanted = q - p->index;
     if (!p->bytes) {
       const size_t n = left_of_length(p);
-      skip(p, n <= wanted ? left : wanted, smaller(n, wanted));
+      skip(p, n <= wanted ? left : wanted, fn_smaller(n, wanted));
       continue;
     }
-    const size_t block = smaller(left, most);
+    const size_t block = fn_smaller(left, most);
     const size_t n = fn_mask_count_some(p->kernels, bytes_at(p), p->position_stride,
                                         p->element, block);
     if (n <= wanted)
@@ -134,7 +131,7 @@ void fn_masked_gather(fastnorm_dtype working, const fn_source *s, const void *x,
   if (step != 1 && n > 1) {
     unsigned char line[BLOCK * 8];
     for (size_t i = 0; i < n; i += BLOCK) {
-      const size_t some = smaller(n - i, BLOCK);
+      const size_t some = fn_smaller(n - i, BLOCK);
       const ptrdiff_t bytes = step * (ptrdiff_t)size;
       read_line((const char *)x + (ptrdiff_t)i * bytes, bytes, size, some, line);
       fn_masked_gather(working, s, line, 1, some,
@@ -163,14 +160,14 @@ static size_t whole(fn_positions *p, size_t most, size_t *some, uint64_t *bits) 
     if (!p->bytes) {
       const size_t n = left_of_length(p);
       if (n > 0)
-        return smaller(n, most);
+        return fn_smaller(n, most);
       skip(p, left, 0);
       continue;
     }
     const unsigned char *bytes = bytes_at(p);
     size_t n = 0;
     while (n < left && n < most) {
-      *some = smaller(left - n, BLOCK);
+      *some = fn_smaller(left - n, BLOCK);
       *bits = fn_mask_bits(p->kernels, bytes + (ptrdiff_t)n * p->position_stride,
                            p->position_stride, p->element, *some);
       if (*bits == 0 && n == 0)
@@ -180,7 +177,7 @@ static size_t whole(fn_positions *p, size_t most, size_t *some, uint64_t *bits) 
       n += *some;
     }
     if (n > 0)
-      return smaller(n, most);
+      return fn_smaller(n, most);
     skip(p, *some, 0);
   }
 }
@@ -200,7 +197,8 @@ static size_t gather_some(fastnorm_dtype working, const fn_source *s, const void
     skip(p, block, count);
     return count;
   }
-  const size_t all = s->kernels->pack(v, block, bits, packed), count = smaller(all, n);
+  const size_t all = s->kernels->pack(v, block, bits, packed),
+               count = fn_smaller(all, n);
   memcpy(out, packed, count * fn_dtype_size(working));
   if (count == all)
     skip(p, block, count);
@@ -225,12 +223,12 @@ static size_t gather_wide(fastnorm_dtype working, const fn_source *s, const void
   }
   if (p->x_position_stride == (ptrdiff_t)width) {
     const char *from = (const char *)x_at(s, x) + lane * s->element;
-    done = smaller(found * width - lane, n);
+    done = fn_smaller(found * width - lane, n);
     fn_masked_gather(working, s, from, 1, done, out);
   } else {
     for (size_t k = 0, at = lane; k < found && done < n; k++, at = 0) {
       const ptrdiff_t i = (ptrdiff_t)k * p->x_position_stride + (ptrdiff_t)at;
-      const size_t take = smaller(width - at, n - done);
+      const size_t take = fn_smaller(width - at, n - done);
       fn_masked_gather(working, s, (const char *)x_at(s, x) + i * (ptrdiff_t)s->element,
                        1, take, fn_element(working, out, (ptrdiff_t)done));
       done += take;
@@ -288,13 +286,14 @@ static void pack_run(fastnorm_dtype working, const fn_source *s, const void *x,
     while (asked < sample + AHEAD)
       ask_for_sample(s, x, ++asked);
     for (size_t k = 0; k < per && done < n; k++) {
-      const size_t block = smaller(p->positions - k * BLOCK, BLOCK);
+      const size_t block = fn_smaller(p->positions - k * BLOCK, BLOCK);
       double packed[BLOCK];
       void *to = fn_element(working, out, (ptrdiff_t)done);
       const bool fits = room - done >= BLOCK; /* for what pack may write */
-      const size_t count = smaller(s->kernels->pack(v + k * BLOCK * s->element, block,
-                                                    words[k], fits ? to : packed),
-                                   n - done);
+      const size_t count =
+          fn_smaller(s->kernels->pack(v + k * BLOCK * s->element, block, words[k],
+                                      fits ? to : packed),
+                     n - done);
       if (!fits)
         memcpy(to, packed, count * s->element);
       done += count;

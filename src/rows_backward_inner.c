@@ -10,6 +10,7 @@
 
 #include "check.h"
 #include "lp.h"
+#include "order.h"
 #include "rows_backward.h"
 #include "sum.h"
 
@@ -39,10 +40,6 @@ typedef struct worker {
   weight_room weights;
 } worker;
 
-static size_t smaller(size_t a, size_t b) {
-  return a < b ? a : b;
-}
-
 static fn_table table_of(const worker *m, const void *p, ptrdiff_t stride,
                          size_t cols) {
   const fn_rows_work *n = &m->w->norm;
@@ -60,7 +57,7 @@ static size_t part_rows(const worker *m) {
   if (!m->g.source)
     return FN_COLUMN_CHUNK;
   const size_t fit = PART_ELEMENTS / m->g.cols / FN_PRODUCT_ROWS * FN_PRODUCT_ROWS;
-  return smaller(fit, FN_COLUMN_CHUNK);
+  return fn_smaller(fit, FN_COLUMN_CHUNK);
 }
 
 /* Rows j.. of both tables with the factors of the columns, in the working type. */
@@ -155,10 +152,10 @@ static void sum_columns(worker *m, column_sums all) {
   memset(all, 0, sizeof(column_sums));
   memset(lost, 0, sizeof(column_sums));
   for (size_t chunk = 0; chunk < n->cols; chunk += FN_COLUMN_CHUNK) {
-    const size_t end = smaller(chunk + FN_COLUMN_CHUNK, n->cols);
+    const size_t end = fn_smaller(chunk + FN_COLUMN_CHUNK, n->cols);
     memset(part, 0, sizeof(column_sums));
     for (size_t j = chunk; j < end; j += step) {
-      const fn_pairs p = read_rows(m, j, smaller(step, end - j));
+      const fn_pairs p = read_rows(m, j, fn_smaller(step, end - j));
       n->kernels->products_columns(&p, part[0], part[1], part[2]);
     }
     for (size_t i = 0; i < 3; i++)
@@ -186,15 +183,10 @@ static void find_shift(worker *m) {
            fn_get(dtype, p.g, c) * (p.weight ? fn_get(dtype, p.weight, 0) : 1.0));
 }
 
-static double larger(double so_far, double x) {
-  const double size = fabs(x);
-  return size <= so_far || so_far != so_far ? so_far : size; /* NaN stays */
-}
-
 /* Whether products of each column that are small are good enough. */
 static void find_small(worker *m, bool *within) {
   const fn_rows_work *n = &m->w->norm;
-  const size_t cols = m->x.cols, step = smaller(part_rows(m), FN_PRODUCT_ROWS);
+  const size_t cols = m->x.cols, step = fn_smaller(part_rows(m), FN_PRODUCT_ROWS);
   fn_column_array ones, zeros;
   const fn_gradient d = {.a = &ones,
                          .b = &zeros,
@@ -206,18 +198,18 @@ static void find_small(worker *m, bool *within) {
   for (size_t c = 0; c < FN_COLUMNS; c++)
     fn_set(n->dtype, &ones, c, 1.0);
   for (size_t j = 0; j < n->cols; j += step) {
-    const size_t rows = smaller(step, n->cols - j);
+    const size_t rows = fn_smaller(step, n->cols - j);
     const fn_pairs p = read_rows(m, j, rows);
     for (size_t r = 0; r < rows; r++) {
       const void *g = fn_element(n->dtype, p.g, (ptrdiff_t)r * p.g_row_stride);
       for (size_t c = 0; c < cols; c++)
-        of_g[c] = larger(of_g[c], fn_get(n->dtype, g, c));
+        of_g[c] = fn_larger(of_g[c], fabs(fn_get(n->dtype, g, c)));
       if (p.weight)
-        of_weight = larger(of_weight, fn_get(n->dtype, p.weight, r));
+        of_weight = fn_larger(of_weight, fabs(fn_get(n->dtype, p.weight, r)));
     }
     n->kernels->gradient_columns(&p, &d);
     for (size_t i = 0; i < rows * cols; i++)
-      of_d[i % cols] = larger(of_d[i % cols], fn_get(n->dtype, &m->g_room, i));
+      of_d[i % cols] = fn_larger(of_d[i % cols], fabs(fn_get(n->dtype, &m->g_room, i)));
   }
   for (size_t c = 0; c < cols; c++)
     within[c] = fn_difference_within(
@@ -329,10 +321,10 @@ static void sum_rows(worker *m, size_t j, size_t rows, double *g, double *gt) {
 
 static void add_sums(worker *m, const fn_rows_sums *to) {
   const size_t end = to->first + to->cols;
-  const size_t step = smaller(PART_ELEMENTS / m->x.cols, FN_ROW_GROUP);
+  const size_t step = fn_smaller(PART_ELEMENTS / m->x.cols, FN_ROW_GROUP);
   double g[FN_ROW_GROUP], gt[FN_ROW_GROUP];
   for (size_t j = to->first; j < end; j += step) {
-    const size_t rows = smaller(step, end - j), k = j - to->first;
+    const size_t rows = fn_smaller(step, end - j), k = j - to->first;
     sum_rows(m, j, rows, g, gt);
     for (size_t r = 0; r < rows; r++) {
       to->gt[k + r] += gt[r];
@@ -384,13 +376,13 @@ static void write_gradient(worker *m) {
   const fn_rows_work *n = &m->w->norm;
   const size_t cols = m->x.cols;
   const size_t fit = PART_ELEMENTS / cols, rows = part_rows(m);
-  const size_t step = n->f.scatters ? smaller(fit, rows) : rows;
+  const size_t step = n->f.scatters ? fn_smaller(fit, rows) : rows;
   for (size_t j = 0; j < n->cols; j += step)
     for (size_t from = 0, to; from < cols; from = to) {
       for (to = from; to < cols && !m->is_slow[to];)
         to++;
       if (to > from) { /* read again, as the stage may have been used */
-        const fn_pairs p = read_rows(m, j, smaller(step, n->cols - j));
+        const fn_pairs p = read_rows(m, j, fn_smaller(step, n->cols - j));
         write_columns(m, &p, j, from, to);
       }
       to += to < cols; /* the slow one */
@@ -408,12 +400,12 @@ void fn_inner_piece(const fn_rows_gradient *w, size_t index, const fn_rows_sums 
                     bool gradient) {
   const fn_rows_pieces pieces = fn_rows_pieces_of(w);
   const size_t first = index / pieces.blocks * pieces.rows;
-  const size_t end = smaller(first + pieces.rows, w->norm.rows);
+  const size_t end = fn_smaller(first + pieces.rows, w->norm.rows);
   worker m; /* some 250 KiB: not to be cleared */
   m.w = w;
   m.first = index % pieces.blocks * pieces.block;
   for (m.row = first; m.row < end; m.row++) {
-    const size_t cols = smaller(w->norm.inner - m.first, pieces.block);
+    const size_t cols = fn_smaller(w->norm.inner - m.first, pieces.block);
     m.g = table_of(&m, w->g, w->g_stride, cols);
     m.x = table_of(&m, w->norm.x, w->norm.x_stride, cols);
     find_factors(&m);

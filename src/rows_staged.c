@@ -6,6 +6,7 @@
  * if they must be: those of the last part are kept, as rows of one part are many. Rows
  * of 16-bit elements that stay such need no stage: the kernels read and write them. */
 #include "check.h"
+#include "order.h"
 #include "rows.h"
 #include "runs.h"
 
@@ -109,11 +110,6 @@ static float row_scale(double largest) {
   return largest / 127.0 < least ? (float)least : (float)(largest / 127.0);
 }
 
-/* NaN stays: nothing is larger. */
-static double larger(double so_far, double size) {
-  return size <= so_far || so_far != so_far ? so_far : size;
-}
-
 static void quantise(const fn_rows_work *w, const void *v, size_t n, float scale,
                      const fn_output *out) {
   fn_scatter s = {.dtype = w->f.y,
@@ -161,7 +157,7 @@ static void scale_rows(staged_rows *p, size_t first, const fn_runs *g,
     w->kernels->largest_runs(&some, w->norm == FN_CENTERED ? &found->s.hi : NULL,
                              &found->scale, &found->offset, p->weight, p->bias, size);
     for (size_t r = 0; r < g->rows; r++)
-      largest[r] = from == 0 ? size[r] : larger(largest[r], size[r]);
+      largest[r] = from == 0 ? size[r] : fn_larger(largest[r], size[r]);
   }
   for (size_t r = 0; r < g->rows; r++) {
     w->y_scale[first + r] = row_scale(largest[r]);
@@ -335,7 +331,7 @@ static void row_by_parts(staged_rows *p, size_t row, const fn_runs *g,
     }
     finish_in_stage(w, &p->stage, some.len, &y);
     if (largest)
-      *largest = larger(*largest, w->kernels->largest(&p->stage, some.len));
+      *largest = fn_larger(*largest, w->kernels->largest(&p->stage, some.len));
     if (!largest)
       quantise(w, &p->stage, some.len, w->y_scale[row], &y);
   }

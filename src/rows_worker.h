@@ -3,6 +3,7 @@
 #ifndef FN_ROWS_WORKER_H
 #define FN_ROWS_WORKER_H
 
+#include "order.h"
 #include "rows_backward.h"
 
 /* Elements that are read at a time, from g and from x each: a few rows, or a part of
@@ -39,10 +40,6 @@ typedef struct fn_row_worker {
   const void *weight;
   fn_rows_stats found;
 } fn_row_worker;
-
-static inline size_t fn_smaller(size_t a, size_t b) {
-  return a < b ? a : b;
-}
 
 size_t fn_row_part_elements(const fn_rows_gradient *w);
 

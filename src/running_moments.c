@@ -8,6 +8,7 @@
 #include "check.h"
 #include "denormals.h"
 #include "dispatch.h"
+#include "order.h"
 #include "sum.h"
 #include "threads.h"
 
@@ -118,10 +119,6 @@ static double smaller(double a, double b) { /* NaN if one is */
   return b < a || b != b ? b : a;
 }
 
-static double larger(double a, double b) {
-  return b > a || b != b ? b : a;
-}
-
 static part merged(const part *a, const part *b) {
   if (a->count == 0 || b->count == 0)
     return a->count == 0 ? *b : *a;
@@ -133,7 +130,7 @@ static part merged(const part *a, const part *b) {
   large.count = a->count + b->count;
   large.weight = all;
   large.min = smaller(a->min, b->min);
-  large.max = larger(a->max, b->max);
+  large.max = fn_larger(a->max, b->max);
   return large;
 }
 
