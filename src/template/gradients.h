@@ -312,9 +312,11 @@ FN_WORD void FN_KERNEL(gradient_of_part)(const fn_pairs *p, const fn_gradient *o
 FN_WORD void FN_KERNEL(gradient_of_rows)(const fn_pairs *p, const fn_gradient *o,
                                          size_t r, size_t c, bool plain, bool stream,
                                          int rows) {
-  FN_UNROLL
-  for (int i = 0; rows > 1 && i < rows; i++)
-    FN_KERNEL(ask_for_row)(p, o, (ptrdiff_t)r + i, c, rows, stream);
+  if (rows > 1) {
+    FN_UNROLL
+    for (int i = 0; i < rows; i++)
+      FN_KERNEL(ask_for_row)(p, o, (ptrdiff_t)r + i, c, rows, stream);
+  }
   FN_UNROLL
   for (int k = 0; k < FN_PARTS; k++)
     FN_KERNEL(gradient_of_part)
