@@ -1,11 +1,14 @@
 /* template/apply_columns.h - the application across the rows of a table: see apply.h.
  * SPDX-License-Identifier: MIT */
 
-/* Rows up to this long ask for those of the next bundle: lines of 8 places are more
- * than the processor foresees. [6272, 256]: 180 -> 165 us from caches and 590 -> 500
- * from memory; [25088, 64]: 163 -> 155 and 540 -> 475 (AMD EPYC Zen 5, avx512). In
- * longer ones it has time to, and rows that are in the first-level cache ask in vain:
- * 11.3 -> 13.7 us for [49, 2048]. */
+/* Rows that begin up to so far apart ask for those of the next bundle: lines of 8
+ * places are more than the processor foresees. [6272, 256]: 180 -> 165 us from caches
+ * and 590 -> 500 from memory; [25088, 64]: 163 -> 155 and 540 -> 475 (AMD EPYC Zen 5,
+ * avx512). In longer ones it has time to, and lines a page apart push each other out of
+ * a first-level cache: [49, 2048] asks 24.3 us, 14.6 if it does not, [784, 2048] 366
+ * and 265; from memory there is no difference (AMD EPYC Zen 4, avx512). What a call
+ * gets of long rows are some of their columns, so it is not how many these are that
+ * counts. */
 #define ASKING_ROW 2048 /* bytes */
 
 /* Some rows of a table in step: they share the loads of the parameters per column. */
@@ -64,7 +67,7 @@ FN_WORD void FN_KERNEL(apply_bundle)(const fn_table *t, size_t r, T *y,
               .scale = scale,
               .offset = offset,
               .least = FN_KERNEL(least_of)(add),
-              .asks = cols * sizeof(T) <= ASKING_ROW};
+              .asks = t->stride * (ptrdiff_t)sizeof(T) <= ASKING_ROW};
   if (more && add->post_add)
     b.post_add = (const T *)add->post_add + (ptrdiff_t)r * add->row_stride;
   if (more)
@@ -132,4 +135,3 @@ static void FN_KERNEL(apply_add_columns)(const fn_table *t, void *y, ptrdiff_t y
 }
 #undef FN_KERNEL_MODES
 #undef bundle
-#undef ASKING_ROW

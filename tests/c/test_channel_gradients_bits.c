@@ -144,9 +144,11 @@ static void check_same_bits(int op, fastnorm_dtype dtype, shape s, unsigned vari
 }
 
 static void same_bits(void) {
-  static const shape shapes[] = {
-      {3, 6, 5, 2},   {2, 6, 49, 3},  {5, 12, 1, 4},  {60, 40, 1, 8}, {2, 130, 33, 13},
-      {3, 4, 700, 2}, {1, 6, 196, 6}, {700, 3, 1, 3}, {2, 520, 3, 1}, {1, 144, 90, 9}};
+  /* Rows of 1024 are pages apart, and not with gaps. */
+  static const shape shapes[] = {{3, 6, 5, 2},      {2, 6, 49, 3},    {5, 12, 1, 4},
+                                 {60, 40, 1, 8},    {2, 130, 33, 13}, {3, 4, 700, 2},
+                                 {2, 1024, 20, 32}, {700, 3, 1, 3},   {2, 520, 3, 1},
+                                 {1, 144, 90, 9},   {1, 6, 196, 6},   {40, 1024, 1, 4}};
   for (size_t i = 0; i < LENGTH(shapes); i += AT_LEVEL(1, 3, 3)) {
     for (int op = 0; op < NORMS; op++) {
       for (size_t t = 0; t < LENGTH(dtypes); t++) {
