@@ -286,9 +286,10 @@ typedef void (*fastnorm_parallel_for)(void *context, size_t count, fastnorm_task
                                       void *task_context);
 
 /* Who does the work of one call. All zero: the library's shared workers, with at most
- * fastnorm_get_num_threads() threads. Work is cut into pieces by its shape alone, the
- * calling thread always takes part, and a call that finds the workers busy with another
- * caller runs on its own thread. Small work never leaves the calling thread. */
+ * fastnorm_get_num_threads() threads. Work is cut into the same pieces for any number
+ * of them, the calling thread always takes part, and a call that finds the workers busy
+ * with another caller runs on its own thread. Small work never leaves the calling
+ * thread. */
 typedef struct fastnorm_exec {
   int num_threads; /* 0: the process-wide number; 1: this thread alone */
   fastnorm_parallel_for parallel_for; /* not NULL: used instead of the shared workers */

@@ -1,4 +1,4 @@
-/* cpu.c - what this CPU and its operating system support.
+/* cpu.c - what this CPU and its operating system support, and what it has.
  * SPDX-License-Identifier: MIT
  *
  * The compiler's own run-time knows: __builtin_cpu_supports asks CPUID, and XGETBV for
@@ -25,6 +25,34 @@ static bool has_f16c(void) {
   return answer == YES;
 }
 
+/* Leaf 4 of Intel and leaf 0x8000001D of AMD describe one cache for each number: its
+ * kind, level, and ways * partitions * bytes of a line * sets, each less one. The other
+ * maker's leaf is empty, or not to be asked at all. */
+static size_t first_level_of(unsigned leaf) {
+  enum { DATA = 1 };
+  unsigned a, b, c, d;
+  for (unsigned i = 0; __get_cpuid_count(leaf, i, &a, &b, &c, &d) && (a & 31); i++)
+    if ((a & 31) == DATA && (a >> 5 & 7) == 1)
+      return (size_t)((b >> 22) + 1) * ((b >> 12 & 1023) + 1) * ((b & 4095) + 1) *
+             ((size_t)c + 1);
+  return 0;
+}
+
+size_t fn_cpu_first_level(void) {
+  enum { UNKNOWN = 1 }; /* 0 until it was asked */
+  static atomic_size_t known;
+  size_t bytes = atomic_load_explicit(&known, memory_order_relaxed);
+  if (bytes == 0) {
+    bytes = first_level_of(4);
+    if (bytes == 0)
+      bytes = first_level_of(0x8000001Du);
+    if (bytes == 0)
+      bytes = UNKNOWN;
+    atomic_store_explicit(&known, bytes, memory_order_relaxed);
+  }
+  return bytes == UNKNOWN ? 0 : bytes;
+}
+
 bool fn_cpu_has_avx2(void) {
   __builtin_cpu_init();
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
@@ -41,6 +69,9 @@ bool fn_cpu_has_avx2(void) {
 }
 bool fn_cpu_has_avx512(void) {
   return false;
+}
+size_t fn_cpu_first_level(void) {
+  return 0;
 }
 #endif
 

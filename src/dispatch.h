@@ -9,4 +9,9 @@
 /* The kernels in use for a dtype; NULL if FASTNORM_ISA names none that can be. */
 const fn_kernels *fn_dispatch(fastnorm_dtype dtype);
 
+/* How many bytes of x two passes are to go over before the next: `first_level`, which
+ * fits a first-level cache of 48 KiB with as much of y, or what the second level holds.
+ * No bit of a result depends on it. */
+size_t fn_bundle_bytes(const fn_kernels *kernels, size_t first_level);
+
 #endif

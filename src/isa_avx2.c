@@ -26,7 +26,7 @@
  * [49, 2048] without the addition 28 and 23. Batch norm of [6272, 256], 16 bytes off a
  * line as NumPy's large arrays are, with peeled rows 440 us, without 290; layer norm of
  * bfloat16 [512, 1024] 278 and 242. */
-#define FN_BUNDLE    131072
+#define FN_BUNDLE    FN_IN_SECOND_LEVEL
 #define FN_HALVES    1
 #define FN_IN_STEP   0
 #define FN_ROWS      1

@@ -21,7 +21,7 @@
 #endif
 
 #define FN_ISA       avx512
-#define FN_BUNDLE    0
+#define FN_BUNDLE    FN_BY_FIRST_LEVEL
 #define FN_HALVES    1
 #define FN_IN_STEP   1
 #define FN_ROWS      4

@@ -11,7 +11,7 @@
 #include "range.h"
 
 #define FN_ISA       neon
-#define FN_BUNDLE    0
+#define FN_BUNDLE    FN_IN_FIRST_LEVEL
 #define FN_HALVES    0
 #define FN_IN_STEP   0
 #define FN_ROWS      4

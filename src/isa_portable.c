@@ -15,7 +15,7 @@
 #define FN_WORD static inline
 
 #define FN_ISA       portable
-#define FN_BUNDLE    0
+#define FN_BUNDLE    FN_IN_FIRST_LEVEL
 #define FN_HALVES    0
 #define FN_IN_STEP   0
 #define FN_ROWS      4

@@ -298,6 +298,13 @@ typedef void fn_activate_runs_kernel(const fn_runs *g, void *y, ptrdiff_t y_row_
                                      const void *bias, fastnorm_activation activation);
 #define FN_ACTIVATED(X) X(RELU) X(GELU) X(GELU_TANH) X(SILU)
 
+/* How much of x two passes go over before the next: see fn_bundle_bytes(). */
+typedef enum fn_bundle {
+  FN_IN_FIRST_LEVEL, /* what the first-level cache keeps, with as much of y */
+  FN_IN_SECOND_LEVEL,
+  FN_BY_FIRST_LEVEL, /* either, by how large that cache is */
+} fn_bundle;
+
 typedef struct fn_kernels {
 #define X(name) fn_##name##_kernel *name;
   FN_KERNEL_LIST(X)
@@ -305,9 +312,7 @@ typedef struct fn_kernels {
 #undef X
   fn_activate_runs_kernel *activate_runs;
   bool halves; /* whether runs may be of 16-bit elements: fn_runs.dtype */
-  /* Bytes of x that two passes go over before the next, where more than stays in the
-   * first-level cache is better; else 0. */
-  size_t bundle;
+  fn_bundle bundle;
 } fn_kernels;
 
 /* One instruction set: for the working types float and double. */

@@ -1,19 +1,21 @@
 /* rows.c - norms of the rows of a table: layer, RMS, L2 and L1 norm.
  * SPDX-License-Identifier: MIT
  *
- * Rows are taken in groups that stay in the first-level cache between the two passes;
- * a piece of work for a thread is some groups. Both sizes depend on the shape alone. */
+ * Rows are taken in groups that stay in the first-level cache between the two passes; a
+ * piece of work for a thread is some groups. Neither size depends on the number of
+ * threads. */
 #include "rows.h"
 
 #include "check.h"
 #include "columns.h"
 #include "denormals.h"
+#include "dispatch.h"
 #include "lp.h"
 #include "runs.h"
 #include "scale.h"
 #include "threads.h"
 
-/* Of x: with as much of y it fits the first-level cache. See fn_kernels.bundle. */
+/* Of x: with as much of y it fits the first-level cache. See fn_bundle_bytes(). */
 #define GROUP_BYTES 24576
 #define TWO_BYTES   32768 /* two rows share the loads of weight and bias */
 #define PIECE_BYTES 131072
@@ -118,8 +120,8 @@ static size_t row_bytes(const fn_rows_work *w) {
 }
 
 static size_t group_rows(const fn_rows_work *w) {
-  const size_t row = row_bytes(w), bundle = w->kernels->bundle;
-  const size_t fit = (bundle ? bundle : GROUP_BYTES) / row;
+  const size_t row = row_bytes(w);
+  const size_t fit = fn_bundle_bytes(w->kernels, GROUP_BYTES) / row;
   if (fit < 2)
     return 2 * row <= TWO_BYTES ? 2 : 1;
   return fit > FN_GROUP ? FN_GROUP : fit;

@@ -6,6 +6,7 @@
  * if they must be: those of the last part are kept, as rows of one part are many. Rows
  * of 16-bit elements that stay such need no stage: the kernels read and write them. */
 #include "check.h"
+#include "dispatch.h"
 #include "order.h"
 #include "rows.h"
 #include "runs.h"
@@ -342,13 +343,18 @@ static void row_by_parts(staged_rows *p, size_t row, const fn_runs *g,
  * bytes, 16 bytes off a line, 1740 and 1450; a sum that is where the norm reads it 4.5
  * and 4.1 ms (AMD EPYC Zen 5, avx512). */
 #define LEAST_ROWS 8
+static size_t rows_of_bundle(const fn_rows_work *w) {
+  const size_t row = w->cols * fn_dtype_size(w->dtype);
+  const size_t rows = fn_bundle_bytes(w->kernels, LEAST_ROWS * row) / row;
+  return rows < LEAST_ROWS ? LEAST_ROWS : rows > FN_GROUP ? FN_GROUP : rows;
+}
 
 /* How many rows are taken at once: 0 if not even one fits the stage that it needs. */
 static size_t rows_at_once(const fn_rows_work *w) {
-  const size_t fit = 2 * part_of(w) / w->cols;
+  const size_t stage = 2 * part_of(w) / w->cols, fit = fn_smaller(stage, FN_GROUP);
   const bool in_place = fn_source_is_stage(w->dtype, &w->f.source) && !w->f.scatters;
-  const size_t least = in_place && fit > 0 ? LEAST_ROWS : 0;
-  return fit < least ? least : fit > FN_GROUP ? FN_GROUP : fit;
+  const size_t least = in_place && fit > 0 ? rows_of_bundle(w) : 0;
+  return fit < least ? least : fit;
 }
 
 /* One row that does not fit the stage. */
@@ -364,8 +370,8 @@ static void long_row(staged_rows *p, size_t row, const fn_runs *g) {
 }
 
 /* Rows that the kernels read and write where they are. */
-static bool is_narrow(const staged_rows *p) {
-  return p->halves || (p->bytes && !p->w->f.gathers);
+static bool need_no_stage(const staged_rows *p) {
+  return p->halves || ((p->bytes || p->activated) && !p->w->f.gathers);
 }
 
 /* Rows from `first` on: at once if they are narrow; else as many at a time as fit the
@@ -382,10 +388,13 @@ static void do_rows(staged_rows *p, size_t first, size_t rows, size_t fit) {
                      .source = w->f.gathers ? &w->f.source : NULL,
                      .row = first,
                      .far = w->far};
-  if (is_narrow(p)) {
+  if (need_no_stage(p)) {
     fn_rows_find(w, first, &g, &p->found);
     if (!p->found.s.any_slow) {
-      narrow_results(p, first, &g);
+      if (p->activated)
+        activate_rows(p, first, &g);
+      else
+        narrow_results(p, first, &g);
       fn_rows_write_stats(w, first, rows, &p->found);
       return;
     }
@@ -409,9 +418,8 @@ void fn_rows_staged(const fn_rows_work *w, size_t first, size_t end) {
   p.bytes = are_bytes(w);
   p.activated = are_activated(w);
   const size_t fit = rows_at_once(w);
-  const size_t most = is_narrow(&p) && fit < LEAST_ROWS ? LEAST_ROWS
-                      : fit > 0                         ? fit
-                                                        : 1;
+  const size_t least = need_no_stage(&p) ? rows_of_bundle(w) : 1;
+  const size_t most = fit < least ? least : fit;
   for (size_t r = first; r < end; r += most)
     do_rows(&p, r, end - r < most ? end - r : most, fit);
 }

@@ -5,6 +5,7 @@
  * weights and biases of their own. */
 
 #include "check.h"
+#include "dispatch.h"
 #include "samples.h"
 #include "scale.h"
 
@@ -206,11 +207,10 @@ static void end(const fn_samples_work *w, size_t sample, group_state *state) {
 /* Groups that stay in the first-level cache between the two passes. [32, 256, 196] in
  * 32 groups: 207 us, with 128 KiB of them at once 235; beginning the statistics of the
  * next before these are applied pushes them out: 250 (AMD EPYC Zen 5, avx512). Not so
- * everywhere: fn_kernels.bundle. */
+ * everywhere: fn_bundle_bytes(). */
 static size_t groups_at_once(const fn_samples_work *w) {
   const size_t group = w->channels / w->groups * w->spatial * fn_dtype_size(w->dtype);
-  const size_t bundle = w->kernels->bundle;
-  const size_t fit = (bundle ? bundle : GROUP_BYTES) / group;
+  const size_t fit = fn_bundle_bytes(w->kernels, GROUP_BYTES) / group;
   if (fit < 16)
     return fit < 1 ? 1 : fit;
   return fit / 16 * 16; /* the kernels finish 16 at a time */
