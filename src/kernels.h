@@ -279,6 +279,7 @@ typedef void fn_image_kernel(const fn_image *im, const void *x, size_t n, void *
   X(products_runs)                                                                     \
   X(products_columns)                                                                  \
   X(products_rows)                                                                     \
+  X(gradient_rows)                                                                     \
   X(factors)                                                                           \
   X(gradient_runs)                                                                     \
   X(gradient_columns)                                                                  \

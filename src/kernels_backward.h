@@ -61,6 +61,12 @@ typedef struct fn_gradient {
 typedef void fn_gradient_runs_kernel(const fn_pairs *p, const fn_gradient *y);
 typedef void fn_gradient_columns_kernel(const fn_pairs *p, const fn_gradient *y);
 
+/* gradient_rows: products_rows and gradient_runs of FN_PRODUCT_ROWS rows, which are
+ * read once for both: with a weight, and y neither g nor x, nor streamed. shift is for
+ * y alone. */
+typedef bool fn_gradient_rows_kernel(const fn_pairs *p, const fn_gradient *y,
+                                     double *sum_g, double *sum_gt);
+
 /* factors: from the sums of products of n runs or columns of `count` elements to what
  * their gradient is made of. In: scale and offset that t was made with, shift that d
  * was; slope[i] is what the sum of d * t is to be multiplied with. Out: offset, so that

@@ -384,8 +384,5 @@ static void FN_KERNEL(gradient_columns)(const fn_pairs *p, const fn_gradient *o)
 }
 
 #undef ASKING_ROW
-#undef FN_PART
-#undef part
-#undef terms
 #undef run_factors
 #undef adjacent

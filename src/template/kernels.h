@@ -60,6 +60,8 @@ typedef V(vec) FN_KERNEL(vec_type);
 
 #include "gradients.h"
 
+#include "products_rows.h"
+
 #include "channels.h"
 
 #include "activation.h"

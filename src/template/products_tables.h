@@ -1,5 +1,5 @@
-/* template/products_tables.h - the sums of products.h over the rows or columns of a
- * table: rows r to r + rows, columns c to c + FN_VEC.
+/* template/products_tables.h - the sums of products.h of each column of a table: rows r
+ * to r + rows, columns c to c + FN_VEC.
  * SPDX-License-Identifier: MIT */
 
 /* A chain of a column, with the factors of the column. */
@@ -158,142 +158,9 @@ static void FN_KERNEL(products_columns)(const fn_pairs *p, double *sum_d,
     FN_KERNEL(products_of_columns)(p, sum_d, sum_dt, sum_x, false);
 }
 
-/* Sums of all columns, of two chains, wait until it is known that none of them left the
- * range. */
-typedef struct FN_KERNEL(strip) {
-  _Alignas(64) T g[2][FN_PRODUCT_COLUMNS], gt[2][FN_PRODUCT_COLUMNS];
-} FN_KERNEL(strip);
-#define strip FN_KERNEL(strip)
-
-/* Some rows in step: the sums are loaded and stored once for all of them. */
-typedef struct FN_KERNEL(step) {
-  const T *g, *x;
-  ptrdiff_t g_apart, x_apart;
-  part hi[4], scale[4], offset[4];
-} FN_KERNEL(step);
-#define step FN_KERNEL(step)
-
-/* A part of columns, from c on; `begin`: there are no sums yet. */
-FN_WORD void FN_KERNEL(add_part_of_columns)(const step *s, T *sum_g, T *sum_gt,
-                                            size_t c, bool begin, bool centered,
-                                            int rows) {
-  const vec zero = V(splat)((T)0);
-  part g_sum = begin ? V(part_of)(&zero, 0) : V(part_load)(sum_g + c);
-  part gt_sum = begin ? V(part_of)(&zero, 0) : V(part_load)(sum_gt + c);
-  FN_UNROLL
-  for (int k = 0; k < rows; k++) {
-    const part g = V(part_load)(s->g + k * s->g_apart + c);
-    const part x = V(part_load)(s->x + k * s->x_apart + c);
-    const part less = centered ? V(part_sub)(x, s->hi[k]) : x;
-    const part t = centered ? V(part_fma)(less, s->scale[k], s->offset[k])
-                            : V(part_mul)(less, s->scale[k]);
-    g_sum = V(part_add)(g_sum, g);
-    gt_sum = V(part_fma)(g, t, gt_sum);
-  }
-  V(part_store)(sum_g + c, g_sum, false);
-  V(part_store)(sum_gt + c, gt_sum, false);
-}
-
-/* n columns from c on, fewer than a vec, of row r. */
-FN_WORD void FN_KERNEL(add_few_columns)(const fn_pairs *p, size_t r, T *sum_g,
-                                        T *sum_gt, size_t c, size_t n, bool centered) {
-  const T *g = (const T *)p->g + (ptrdiff_t)r * p->g_row_stride + c;
-  const T *x = (const T *)p->x + (ptrdiff_t)r * p->x_row_stride + c;
-  const terms f = FN_KERNEL(terms_of_run)(p, r, centered);
-  const vec zero = V(splat)((T)0), gi = V(load_partial_or)(g, n, zero);
-  const vec t = FN_KERNEL(normalized)(V(load_partial_or)(x, n, zero), f.hi, f.scale,
-                                      f.offset, centered);
-  const bool begin = r % FN_STEPS == 0;
-  V(store)(sum_g + c, V(add)(begin ? zero : V(load)(sum_g + c), gi));
-  V(store)(sum_gt + c, V(fma)(gi, t, begin ? zero : V(load)(sum_gt + c)));
-}
-
-FN_WORD void FN_KERNEL(add_step)(const fn_pairs *p, size_t r, strip *to, bool centered,
-                                 int rows) {
-  const size_t chain = r / FN_STEPS, len = p->len, whole = len / FN_VEC * FN_VEC;
-  T *sum_g = to->g[chain], *sum_gt = to->gt[chain];
-  step s = {.g = (const T *)p->g + (ptrdiff_t)r * p->g_row_stride,
-            .x = (const T *)p->x + (ptrdiff_t)r * p->x_row_stride,
-            .g_apart = p->g_row_stride,
-            .x_apart = p->x_row_stride};
-  FN_UNROLL
-  for (int k = 0; k < rows; k++) {
-    const terms f = FN_KERNEL(terms_of_run)(p, r + (size_t)k, centered);
-    s.hi[k] = V(part_of)(&f.hi, 0);
-    s.scale[k] = V(part_of)(&f.scale, 0);
-    s.offset[k] = V(part_of)(&f.offset, 0);
-  }
-  size_t c = 0;
-  if (r % FN_STEPS == 0)
-    for (; c < whole; c += FN_PART)
-      FN_KERNEL(add_part_of_columns)(&s, sum_g, sum_gt, c, true, centered, rows);
-  else
-    for (; c < whole; c += FN_PART)
-      FN_KERNEL(add_part_of_columns)(&s, sum_g, sum_gt, c, false, centered, rows);
-  if (c == len)
-    return;
-  FN_ROLLED
-  for (int k = 0; k < rows; k++)
-    FN_KERNEL(add_few_columns)
-  (p, r + (size_t)k, sum_g, sum_gt, c, len - c, centered);
-}
-
-/* Adds the second chain to the first; false if a sum is out of range. */
-FN_WORD bool FN_KERNEL(end_chains)(strip *s, size_t len, bool both) {
-  const f64_vec most = f64_splat(V(COLUMN_MAX));
-  T lanes[FN_VEC];
-  vec largest = V(splat)((T)0);
-  for (size_t c = 0; c < len; c += FN_VEC) {
-    vec g = V(load)(s->g[0] + c), gt = V(load)(s->gt[0] + c);
-    if (both) {
-      g = V(add)(g, V(load)(s->g[1] + c));
-      gt = V(add)(gt, V(load)(s->gt[1] + c));
-      V(store)(s->g[0] + c, g);
-      V(store)(s->gt[0] + c, gt);
-    }
-    largest = V(max_magnitude)(V(max_magnitude)(largest, g), gt);
-  }
-  V(store)(lanes, largest);
-  for (size_t i = 0; i < FN_VEC; i += 16)
-    if (!f64_all_le(V(load_wide)(lanes + i), most))
-      return false;
-  return true;
-}
-
-FN_WORD bool FN_KERNEL(products_of_rows)(const fn_pairs *p, double *sum_g,
-                                         double *sum_gt, bool centered) {
-  strip s;
-  size_t r = 0;
-  for (; r + 4 <= p->rows; r += 4) {
-    FN_KERNEL(add_step)(p, r, &s, centered, 4);
-  }
-  for (; r < p->rows; r++) {
-    FN_KERNEL(add_step)(p, r, &s, centered, 1);
-  }
-  if (!FN_KERNEL(end_chains)(&s, p->len, p->rows > FN_STEPS))
-    return false;
-  for (size_t c = 0; c < p->len; c += FN_VEC) {
-    if (sum_g)
-      V(add_wide)(sum_g + c, V(load)(s.g[0] + c));
-    V(add_wide)(sum_gt + c, V(load)(s.gt[0] + c));
-  }
-  return true;
-}
-
-static bool FN_KERNEL(products_rows)(const fn_pairs *p, double *sum_g, double *sum_gt) {
-  return p->hi ? FN_KERNEL(products_of_rows)(p, sum_g, sum_gt, true)
-               : FN_KERNEL(products_of_rows)(p, sum_g, sum_gt, false);
-}
-
-#undef FN_STEPS
 #undef FN_BAND
-#undef FN_PAGE
 #undef band
 #undef part_terms
 #undef sums
 #undef FN_TILES_AHEAD
 #undef tile
-#undef products
-#undef waiting
-#undef strip
-#undef step

@@ -160,6 +160,58 @@ static void check_products_columns(size_t rows, size_t len, int which) {
   free_setting(&s);
 }
 
+/* Sums across rows, which were 2.5 before. */
+static void check_sums_across(const setting *s, const double *g, const double *gt) {
+  for (size_t c = 0; c < s->p.len; c++) {
+    long double sum[2] = {2.5L, 2.5L};
+    for (size_t r = 0; r < s->p.rows; r++) {
+      const element_truth e = truth_at(s, r, 0, c);
+      sum[0] += e.g;
+      sum[1] += e.g * e.t;
+    }
+    if (g)
+      check_sum(s, "g across rows", c, g[c], sum[0]);
+    check_sum(s, "g * t across rows", c, gt[c], sum[1]);
+  }
+}
+
+/* The elements between rows were -7. */
+static void check_written(const setting *s, const void *y) {
+  const size_t row = (size_t)s->p.g_row_stride, len = s->p.len, all = s->p.segs * len;
+  for (size_t r = 0; r < s->p.rows; r++) {
+    for (size_t i = 0; i < all; i++) {
+      const element_truth e = truth_at(s, r, i / len, i % len);
+      const size_t k = s->per_column ? i : r;
+      check_sum(s, "gradient", r * all + i, at(y, r * row + i),
+                e.t * (long double)at(s->b, k) +
+                    (e.d * (long double)at(s->a, k) + (long double)at(s->c, k)));
+    }
+    if (r + 1 < s->p.rows)
+      check_sum(s, "between rows", r, at(y, r * row + all), -7.0L);
+  }
+}
+
+/* s.y, `shift` elements on, all of it -7. */
+static fn_gradient output_of(const setting *s, size_t shift, bool stream) {
+  for (size_t i = 0; i < s->p.rows * (size_t)s->p.g_row_stride; i++)
+    put(s->y, dtype, (ptrdiff_t)(i + shift), -7.0);
+  return (fn_gradient){.a = s->a,
+                       .b = s->b,
+                       .c = s->c,
+                       .y = (char *)s->y + shift * element_size(dtype),
+                       .row_stride = s->p.g_row_stride,
+                       .seg_stride = (ptrdiff_t)s->p.len,
+                       .stream = stream};
+}
+
+/* What no sum may hold; put into the last row of g. */
+static void put_bad(const setting *s, size_t k) {
+  const double bad[] = {(double)NAN, (double)INFINITY,
+                        dtype == FASTNORM_FLOAT64 ? 1e300 : 3e38};
+  const size_t last = (s->p.rows - 1) * (size_t)s->p.g_row_stride;
+  put((void *)s->p.g, dtype, (ptrdiff_t)(last + s->p.len / 2), bad[k]);
+}
+
 static void check_products_rows(size_t rows, size_t len, int which) {
   setting s = new_setting(rows, 1, len, false, which & 9);
   double g[MOST], gt[MOST];
@@ -167,58 +219,57 @@ static void check_products_rows(size_t rows, size_t len, int which) {
     g[i] = gt[i] = 2.5;
   CHECK(kernels_of(dtype)->products_rows(&s.p, which & 2 ? g : NULL, gt),
         "products_rows: out of range");
-  for (size_t c = 0; c < len; c++) {
-    long double sum[2] = {2.5L, 2.5L};
-    for (size_t r = 0; r < rows; r++) {
-      const element_truth e = truth_at(&s, r, 0, c);
-      sum[0] += e.g;
-      sum[1] += e.g * e.t;
-    }
-    check_sum(&s, "g across rows", c, g[c], which & 2 ? sum[0] : 2.5L);
-    check_sum(&s, "g * t across rows", c, gt[c], sum[1]);
-  }
-  /* nothing is added if one of them is out of range */
-  const double bad[] = {(double)NAN, (double)INFINITY,
-                        dtype == FASTNORM_FLOAT64 ? 1e300 : 3e38};
-  for (size_t k = 0; k < LENGTH(bad); k++) {
-    put((void *)s.p.g, dtype,
-        (ptrdiff_t)((rows - 1) * (size_t)s.p.g_row_stride + len / 2), bad[k]);
+  check_sums_across(&s, which & 2 ? g : NULL, gt);
+  CHECK(which & 2 || g[0] == 2.5, "products_rows: a sum of g that nobody wants");
+  for (size_t k = 0; k < 3; k++) {
     const double before = gt[0];
-    CHECK(!kernels_of(dtype)->products_rows(&s.p, g, gt), "%g was not seen", bad[k]);
-    CHECK(gt[0] == before, "%g: sums were added", bad[k]);
+    put_bad(&s, k);
+    CHECK(!kernels_of(dtype)->products_rows(&s.p, g, gt), "bad %zu was not seen", k);
+    CHECK(gt[0] == before, "bad %zu: sums were added", k);
   }
+  free_setting(&s);
+}
+
+static void check_gradient_rows(size_t len, int which) {
+  setting s = new_setting(FN_PRODUCT_ROWS, 1, len, false, which | 2);
+  const size_t bytes = FN_PRODUCT_ROWS * (size_t)s.p.g_row_stride * element_size(dtype);
+  void *wanted = new_bytes(bytes);
+  double g[MOST], gt[MOST];
+  for (size_t shift = 0; shift < 2; shift++) {
+    const fn_gradient y = output_of(&s, shift, false);
+    for (size_t i = 0; i < MOST; i++)
+      g[i] = gt[i] = 2.5;
+    CHECK(kernels_of(dtype)->gradient_rows(&s.p, &y, len % 3 ? g : NULL, gt),
+          "gradient_rows: out of range");
+    check_sums_across(&s, len % 3 ? g : NULL, gt);
+    check_written(&s, y.y);
+  }
+  /* Where no sums are added the gradient is still that of gradient_runs. */
+  for (size_t k = 0; k < 3; k++) {
+    const double before = gt[0];
+    put_bad(&s, k);
+    fn_gradient y = output_of(&s, 0, false);
+    kernels_of(dtype)->gradient_runs(&s.p, &y);
+    memcpy(wanted, y.y, bytes);
+    y = output_of(&s, 0, false);
+    CHECK(!kernels_of(dtype)->gradient_rows(&s.p, &y, g, gt), "bad %zu not seen", k);
+    CHECK(gt[0] == before, "bad %zu: sums were added", k);
+    CHECK(memcmp(wanted, y.y, bytes) == 0, "bad %zu: not gradient_runs of %zu", k, len);
+  }
+  free(wanted);
   free_setting(&s);
 }
 
 static void check_gradient(size_t rows, size_t segs, size_t len, bool per_column,
                            int which, bool stream) {
   setting s = new_setting(rows, segs, len, per_column, which);
-  const ptrdiff_t row = s.p.g_row_stride;
   for (size_t shift = 0; shift < 3; shift++) {
-    for (size_t i = 0; i < rows * (size_t)row; i++)
-      put(s.y, dtype, (ptrdiff_t)(i + shift), -7.0);
-    const fn_gradient y = {.a = s.a,
-                           .b = s.b,
-                           .c = s.c,
-                           .y = (char *)s.y + shift * element_size(dtype),
-                           .row_stride = row,
-                           .seg_stride = (ptrdiff_t)len,
-                           .stream = stream};
+    const fn_gradient y = output_of(&s, shift, stream);
     if (per_column)
       kernels_of(dtype)->gradient_columns(&s.p, &y);
     else
       kernels_of(dtype)->gradient_runs(&s.p, &y);
-    for (size_t r = 0; r < rows; r++) {
-      for (size_t i = 0; i < segs * len; i++) {
-        const element_truth e = truth_at(&s, r, i / len, i % len);
-        const size_t k = per_column ? i : r;
-        check_sum(&s, "gradient", r * segs * len + i, at(y.y, r * (size_t)row + i),
-                  e.t * (long double)at(s.b, k) +
-                      (e.d * (long double)at(s.a, k) + (long double)at(s.c, k)));
-      }
-      if (r + 1 < rows)
-        check_sum(&s, "between rows", r, at(y.y, r * (size_t)row + segs * len), -7.0L);
-    }
+    check_written(&s, y.y);
   }
   free_setting(&s);
 }
@@ -228,8 +279,10 @@ static void check_length(size_t len) {
   check_products_runs(1 + len % 37, 1, len, which);
   check_products_runs(2, 1 + len % 5, len, which ^ 5);
   check_products_columns(1 + len % 40, len, which);
-  if (len <= FN_PRODUCT_COLUMNS)
+  if (len <= FN_PRODUCT_COLUMNS) {
     check_products_rows(1 + len % FN_PRODUCT_ROWS, len, which);
+    check_gradient_rows(len, which);
+  }
   check_gradient(1 + len % 5, 1, len, false, which, len % 2);
   check_gradient(2, 3, len, false, which ^ 3, false);
   check_gradient(1 + len % 5, 1, len, true, which ^ 9, len % 2);
@@ -247,6 +300,8 @@ static void kernels_here(void) {
       check_products_runs(33, 2, 37, which);
       check_products_columns(35, 37, which);
       check_products_rows(16, 70, which);
+      check_gradient_rows(90, which);
+      check_gradient_rows(507, which); /* rows of whole pages of double */
       check_gradient(3, 1, 200, false, which, true);
       check_gradient(3, 1, 200, true, which, true);
     }
