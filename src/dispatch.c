@@ -84,6 +84,11 @@ size_t fn_bundle_bytes(const fn_kernels *kernels, size_t first_level) {
   }
 }
 
+bool fn_fits_first_level(size_t bytes) {
+  const size_t has = fn_cpu_first_level();
+  return bytes <= (has > 0 ? has : 32768);
+}
+
 const char *fastnorm_isa(void) {
   const fn_isa *isa = current();
   return isa ? isa->name : NULL;

@@ -14,4 +14,8 @@ const fn_kernels *fn_dispatch(fastnorm_dtype dtype);
  * No bit of a result depends on it. */
 size_t fn_bundle_bytes(const fn_kernels *kernels, size_t first_level);
 
+/* Whether the first-level cache holds as much; its size is guessed if it is not known.
+ * The same holds for results. */
+bool fn_fits_first_level(size_t bytes);
+
 #endif

@@ -33,6 +33,7 @@
 #define FN_PEELS     0
 #define FN_STREAMS   1
 #define FN_ACTIVATES 1
+#define FN_PIPELINES 1
 #include "simd/avx2.h"
 
 /* The next stands on the one above, the others on both. */

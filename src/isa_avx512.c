@@ -28,6 +28,7 @@
 #define FN_PEELS     1
 #define FN_STREAMS   2
 #define FN_ACTIVATES 1
+#define FN_PIPELINES 2
 #include "simd/avx512.h"
 
 /* The next two stand on the one above, the others on these. */

@@ -18,6 +18,7 @@
 #define FN_PEELS     1
 #define FN_STREAMS   0
 #define FN_ACTIVATES 0
+#define FN_PIPELINES 0
 #include "simd/neon.h"
 
 /* The next two stand on the one above, the others on these. */

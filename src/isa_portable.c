@@ -22,6 +22,7 @@
 #define FN_PEELS     0
 #define FN_STREAMS   0
 #define FN_ACTIVATES 0
+#define FN_PIPELINES 0
 #include "simd/portable.h"
 
 /* The next two stand on the one above, the others on these. */

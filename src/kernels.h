@@ -299,6 +299,21 @@ typedef void fn_activate_runs_kernel(const fn_runs *g, void *y, ptrdiff_t y_row_
                                      const void *bias, fastnorm_activation activation);
 #define FN_ACTIVATED(X) X(RELU) X(GELU) X(GELU_TANH) X(SILU)
 
+/* norm_runs: each of g, of one segment and of the working type, through its statistics
+ * to y, so that one's second pass comes beside the next one's first: what shift_runs,
+ * moments_runs, finish, affine and apply_runs make of it, to the bit. How many were
+ * done is returned: it ends before one of which finish or affine would be false. NULL
+ * where nothing is gained, and norms_centered says whether there may be a hi. */
+typedef struct fn_norm {
+  const fn_samples *samples; /* four whole vecs, also if there is no hi */
+  double eps;
+  void *y; /* may be x */
+  ptrdiff_t y_row_stride;
+  void *hi, *scale, *offset; /* become those of apply_runs; without hi no offset, */
+  const void *weight, *bias; /* and then no bias, else both */
+} fn_norm;
+typedef size_t fn_norm_runs_kernel(const fn_runs *g, const fn_norm *n);
+
 /* How much of x two passes go over before the next: see fn_bundle_bytes(). */
 typedef enum fn_bundle {
   FN_IN_FIRST_LEVEL, /* what the first-level cache keeps, with as much of y */
@@ -312,6 +327,8 @@ typedef struct fn_kernels {
   FN_FLOAT_KERNEL_LIST(X)
 #undef X
   fn_activate_runs_kernel *activate_runs;
+  fn_norm_runs_kernel *norm_runs;
+  bool norms_centered;
   bool halves; /* whether runs may be of 16-bit elements: fn_runs.dtype */
   fn_bundle bundle;
 } fn_kernels;

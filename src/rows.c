@@ -11,6 +11,7 @@
 #include "denormals.h"
 #include "dispatch.h"
 #include "lp.h"
+#include "order.h"
 #include "runs.h"
 #include "scale.h"
 #include "threads.h"
@@ -19,6 +20,8 @@
 #define GROUP_BYTES 24576
 #define TWO_BYTES   32768 /* two rows share the loads of weight and bias */
 #define PIECE_BYTES 131072
+/* Eight vecs. */
+#define PIPELINE_BYTES 1024
 
 static bool is_centered(const fn_rows_work *w) {
   return w->norm == FN_CENTERED;
@@ -86,15 +89,19 @@ void fn_rows_write_stats(const fn_rows_work *w, size_t first, size_t rows,
   }
 }
 
+static fn_runs runs_at(const fn_rows_work *w, size_t first, size_t rows) {
+  return (fn_runs){.x = fn_element(w->dtype, w->x, (ptrdiff_t)first * w->x_stride),
+                   .rows = rows,
+                   .row_stride = w->x_stride,
+                   .segs = 1,
+                   .len = w->cols,
+                   .far = w->far};
+}
+
 /* A group of rows: their statistics, and while these are in the cache their results. */
 static void do_group(const fn_rows_work *w, size_t first, size_t rows) {
   fn_rows_stats found;
-  fn_runs g = {.x = fn_element(w->dtype, w->x, (ptrdiff_t)first * w->x_stride),
-               .rows = rows,
-               .row_stride = w->x_stride,
-               .segs = 1,
-               .len = w->cols,
-               .far = w->far};
+  fn_runs g = runs_at(w, first, rows);
   if (first + 2 * rows <= w->rows) /* the next one */
     g.ahead = fn_element(w->dtype, g.x, (ptrdiff_t)rows * w->x_stride);
   fn_rows_find(w, first, &g, &found);
@@ -133,14 +140,59 @@ static size_t piece_rows(const fn_rows_work *w) {
   return fit < group ? group : fit / group * group;
 }
 
+/* Whether the next is for these rows: of 8 vecs, as norm_runs wants, to what the cache
+ * holds. Before and after, us, one thread, rows 16 bytes off a line, AMD EPYC Zen 4:
+ * layer norm (avx512) of [128, 768] 15.8 -> 14.2, of [512, 1024] 100 -> 83, of [2048,
+ * 256] 106 -> 94; RMS norm of [512, 1024] 88 -> 72 (avx2: 90 -> 67). */
+static bool go_through_pipeline(const fn_rows_work *w) {
+  const fn_kernels *k = w->kernels;
+  const size_t bytes = row_bytes(w);
+  const bool centered = is_centered(w);
+  return k->norm_runs && (!centered || (k->norms_centered && w->bias.p)) &&
+         w->weight.p && bytes >= PIPELINE_BYTES && fn_fits_first_level(5 * bytes) &&
+         w->cols <= fn_stage_elements(w->dtype) && !w->stored_mean &&
+         !fn_is_lp(w->norm) && !w->stream;
+}
+
+/* Up to FN_GROUP rows by norm_runs, before the first that it does not do. */
+static size_t pipeline(const fn_rows_work *w, size_t first, size_t rows) {
+  const size_t some = fn_smaller(rows, FN_GROUP);
+  const fn_runs g = runs_at(w, first, some);
+  fn_rows_stats found;
+  fn_samples samples;
+  const fn_norm n = {.samples = &samples,
+                     .eps = w->eps,
+                     .y = fn_element(w->dtype, w->y, (ptrdiff_t)first * w->y_stride),
+                     .y_row_stride = w->y_stride,
+                     .hi = is_centered(w) ? &found.s.hi : NULL,
+                     .scale = &found.scale,
+                     .offset = &found.offset,
+                     .weight = w->weight.p,
+                     .bias = w->bias.p};
+  fn_run_samples(&g, w->dtype, &samples);
+  const size_t done = w->kernels->norm_runs(&g, &n);
+  found.s.any_slow = false;
+  fn_rows_write_stats(w, first, done, &found);
+  return done;
+}
+
 void fn_rows_some(const fn_rows_work *w, size_t first, size_t end) {
   const size_t group = group_rows(w);
+  const bool at_once = !w->staged && go_through_pipeline(w);
   if (w->staged) {
     fn_rows_staged(w, first, end);
     return;
   }
-  for (size_t r = first; r < end; r += group)
-    do_group(w, r, end - r < group ? end - r : group);
+  for (size_t r = first; r < end;) {
+    const size_t done = at_once ? pipeline(w, r, end - r) : 0;
+    const size_t left = end - r - done;
+    r += done;
+    /* where it ended for none of the right reasons: others like this row may follow */
+    if (left > 0 && done < FN_GROUP) {
+      do_group(w, r, fn_smaller(left, group));
+      r += fn_smaller(left, group);
+    }
+  }
 }
 
 static void rows_task(void *context, size_t index) {

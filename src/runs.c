@@ -59,7 +59,7 @@ fn_runs fn_run_chunk(const fn_runs *g, fastnorm_dtype dtype, size_t r, size_t i)
  * ordinary data, and the (rounded) mean itself of the shortest runs. Two are enough
  * where four would be half of the run (instance norm of [4, 256, 196]: 36.6 us for
  * 38.8, AMD EPYC Zen 5, avx512). */
-static void find_samples(const fn_runs *g, fastnorm_dtype dtype, fn_samples *s) {
+void fn_run_samples(const fn_runs *g, fastnorm_dtype dtype, fn_samples *s) {
   const size_t vec = dtype == FASTNORM_FLOAT32 ? 32 : 16;
   /* Divisions are slow, but for those by a constant: five of others took 1.4 % of group
    * norm of [32, 256, 196]. */
@@ -105,7 +105,7 @@ static void shift_of_source(const fn_kernels *k, fastnorm_dtype dtype, const fn_
 void fn_runs_shift(const fn_kernels *k, fastnorm_dtype dtype, const fn_runs *g,
                    void *shift) {
   fn_samples s;
-  find_samples(g, dtype, &s);
+  fn_run_samples(g, dtype, &s);
   if (fn_runs_are_staged(g))
     shift_of_source(k, dtype, g, &s, shift);
   else

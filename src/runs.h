@@ -45,6 +45,9 @@ static inline void *fn_element(fastnorm_dtype dtype, const void *p, ptrdiff_t i)
   return (char *)p + i * (dtype == FASTNORM_FLOAT32 ? 4 : 8);
 }
 
+/* What the shift of each run is found from. */
+void fn_run_samples(const fn_runs *g, fastnorm_dtype dtype, fn_samples *s);
+
 /* s->shift of each run. */
 void fn_runs_shift(const fn_kernels *k, fastnorm_dtype dtype, const fn_runs *g,
                    void *shift);

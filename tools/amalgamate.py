@@ -43,9 +43,9 @@ DEFINITIONS = [
 CONSTANTS = re.compile(r"^(?:typedef )?enum(?: \w+)? \{(.*?)\}", re.M | re.S)
 MACRO = re.compile(r"^#define (\w+)", re.M)
 # Words of the vector vocabulary: with their type, and where a macro puts one before it.
-TYPES = ("f32", "f64", "u8", "u16", "wide")
+TYPES = ("f32", "f64", "one", "u8", "u16", "wide")
 WORD = re.compile(rf"\b(?:{'|'.join(TYPES)})_\w+|\bstream_end\b")
-PASTED_WORD = re.compile(r"##_([a-z]\w*)|\bV\(([a-z]\w*)\)")
+PASTED_WORD = re.compile(r"##_([a-z]\w*)|\b[VL]\(([a-z]\w*)\)")
 
 SHARED = re.compile(r"^((?!static\b|typedef\b|FN_WORD\b|return\b)\w[\w *]*?[ \n*])"
                     r"(fn_\w+\()", re.M)  # fmt: skip

@@ -11,33 +11,31 @@
  * nothing beside eps does not count: else rows of subnormals, whose squares are 0,
  * would all be slow. */
 
+#define FN_L        f64
+#define lanes       f64_vec
+#define FN_ROUND(x) V(round)(x)
+#include "finish_lanes.h"
+
 static bool FN_KERNEL(finish)(size_t n, double count, double eps, const double *sum,
                               const double *sq, const void *shift, void *hi, void *lo,
                               double *var) {
-  const f64_vec number = f64_splat(count);
-  const f64_vec most = f64_splat(V(SQ_MAX)), least = f64_splat(V(VAR_MIN));
-  const f64_vec epsilon = f64_splat(eps), nothing = f64_splat(eps * 0x1p-24);
   bool good = true;
   for (size_t i = 0; i < n; i += 16) {
     /* Lanes that stand for no run get the sums of a harmless one. */
-    const size_t lanes = n - i < 16 ? n - i : 16;
-    const f64_vec sq_i = f64_load_partial_or(sq + i, lanes, number);
-    f64_vec v = sq_i;
+    const size_t left = n - i < 16 ? n - i : 16;
+    const f64_vec sq_i = f64_load_partial_or(sq + i, left, f64_splat(count));
+    FN_LANES(found) f;
     if (shift) {
-      const f64_vec sum_i = f64_load_partial_or(sum + i, lanes, f64_splat(0.0));
-      const f64_vec m = f64_div(sum_i, number), x0 = V(load_wide)((const T *)shift + i);
-      const f64_vec z = f64_add(x0, m), part = f64_sub(z, x0);
-      const f64_vec error = f64_add(f64_sub(x0, f64_sub(z, part)), f64_sub(m, part));
-      const f64_vec rounded = V(round)(z);
-      v = f64_max_zero(f64_fnma(sum_i, m, sq_i));
-      V(store_narrow)((T *)hi + i, rounded);
-      V(store_narrow)((T *)lo + i, f64_add(f64_sub(z, rounded), error));
-      good &= f64_all_le(f64_mul(sum_i, m), f64_fma(number, nothing, v));
+      const f64_vec sum_i = f64_load_partial_or(sum + i, left, f64_splat(0.0));
+      const f64_vec shift_i = V(load_wide)((const T *)shift + i);
+      f = FN_LANES(find)(sum_i, sq_i, shift_i, count, eps, true);
+      V(store_narrow)((T *)hi + i, f.hi);
+      V(store_narrow)((T *)lo + i, f.lo);
+    } else {
+      f = FN_LANES(find)(f64_splat(0.0), sq_i, f64_splat(0.0), count, eps, false);
     }
-    v = f64_div(v, number);
-    f64_store(var + i, v);
-    good &= f64_all_le(sq_i, most);
-    good &= f64_all_le(least, f64_add(v, epsilon));
+    f64_store(var + i, f.var);
+    good &= f.good;
   }
   return good;
 }
@@ -56,20 +54,17 @@ FN_WORD f64_vec FN_KERNEL(parameter)(const T *p, size_t left) {
 static bool FN_KERNEL(affine)(size_t n, const double *var, double eps, const void *mean,
                               const void *lo, const void *weight, const void *bias,
                               void *rstd, void *scale, void *offset) {
-  const f64_vec most = f64_splat(V(SCALE_MAX)), least = f64_splat(V(SCALE_MIN));
-  const f64_vec epsilon = f64_splat(eps);
   bool good = true;
   for (size_t i = 0; i < n; i += 16) {
-    const size_t lanes = n - i < 16 ? n - i : 16; /* the others are harmless */
-    const f64_vec v = f64_load_partial_or(var + i, lanes, f64_splat(1.0));
-    f64_vec a = f64_inverse(f64_sqrt(f64_add(v, epsilon)));
+    const size_t left = n - i < 16 ? n - i : 16; /* the others are harmless */
+    const f64_vec v = f64_load_partial_or(var + i, left, f64_splat(1.0));
+    f64_vec a = FN_LANES(rstd)(v, eps);
     if (rstd)
       V(store_narrow)((T *)rstd + i, a);
     if (weight)
       a = f64_mul(a, FN_KERNEL(parameter)((const T *)weight + i, n - i));
     V(store_narrow)((T *)scale + i, a);
-    good &= f64_all_le(f64_abs(a), most);
-    good &= f64_all_le(least, f64_abs(a));
+    good &= FN_LANES(may_scale)(a);
     if (mean)
       good &= f64_all_le(f64_abs(FN_KERNEL(parameter)((const T *)mean + i, n - i)),
                          f64_splat(V(MEAN_MAX)));
@@ -83,3 +78,8 @@ static bool FN_KERNEL(affine)(size_t n, const double *var, double eps, const voi
   }
   return good;
 }
+
+#undef FN_L
+#undef lanes
+#undef FN_ROUND
+#undef FN_LANES

@@ -15,6 +15,9 @@
  *   FN_PEELS   1 where the first elements of a row are worth a partial vec of their own
  *              for the stores after it to begin on lines, else 0
  *   FN_ACTIVATES 1 where activate_runs gains something, else 0
+ *   FN_PIPELINES 1 where norm_runs does without a mean, 2 where it does with one (and
+ *              then a bias, so that two runs in step, which share what is loaded of
+ *              that and of the weight, are what it has to gain against), else 0
  *   FN_STREAMS  1 where a line that is streamed need not be read before; 2 where that
  *              pays also for elements that are narrowed on the way. (avx2: int8 of
  *              [2048, 4096] stored, a row at a time, takes 3.9 ms; streamed 4.1, and
@@ -24,6 +27,9 @@
 
 #if FN_T_IS_FLOAT
 #include "wide.h"
+#if FN_PIPELINES
+#include "one.h"
+#endif
 #define FN_T    f32
 #define T       float
 #define FN_HALF 16
@@ -46,11 +52,17 @@ typedef V(vec) FN_KERNEL(vec_type);
 
 #include "moments.h"
 
+#include "shift.h"
+
 #include "moments_columns.h"
 
 #include "finish.h"
 
 #include "apply.h"
+
+#if FN_PIPELINES
+#include "norm_runs.h"
+#endif
 
 #include "apply_columns.h"
 
@@ -87,8 +99,12 @@ static const fn_kernels FN_KERNEL(table) = {
 #if FN_T_IS_FLOAT && FN_ACTIVATES
             X(activate_runs)
 #endif
+#if FN_PIPELINES
+                X(norm_runs)
+#endif
 #undef X
-                .halves = FN_T_IS_FLOAT && FN_HALVES,
+                    .halves = FN_T_IS_FLOAT && FN_HALVES,
+    .norms_centered = FN_PIPELINES > 1,
     .bundle = FN_BUNDLE,
 };
 

@@ -107,29 +107,37 @@ FN_WORD void FN_KERNEL(flush)(pending *p, const chain *first, const chain *secon
     FN_KERNEL(drain)(p, kind == FN_DEVIATIONS, sum, sq);
 }
 
-/* Whole blocks, whose sums never leave the registers: both chains in step, as an
- * addition waits for the one before it in its chain (runs of 4096 in the first-level
- * cache: 96 ns for 118). Two blocks in step were slower. */
+/* A whole block, from element `at` on, whose sums never leave the registers: both
+ * chains in step, as an addition waits for the one before it in its chain (runs of 4096
+ * in the first-level cache: 96 ns for 118). Two blocks in step were slower. */
+FN_WORD void FN_KERNEL(add_block)(chain *first, chain *second, const void *x, size_t at,
+                                  vec shift, fn_terms kind, fastnorm_dtype dtype,
+                                  bool far) {
+  const size_t length = FN_CHAIN * FN_VEC;
+  *first = *second = FN_KERNEL(empty_chain)();
+  FN_UNROLL
+  for (size_t k = 0; k < FN_CHAIN; k++) {
+    const size_t i = at + k * FN_VEC;
+    FN_KERNEL(ask_ahead)(x, i + k * FN_VEC, 2, far, dtype);
+    FN_KERNEL(add_steps)(first, shift, x, i, 1, kind, dtype);
+    if (FN_IN_STEP)
+      FN_KERNEL(add_steps)(second, shift, x, i + length, 1, kind, dtype);
+  }
+  if (!FN_IN_STEP)
+    FN_KERNEL(add_steps)(second, shift, x, at + length, FN_CHAIN, kind, dtype);
+}
+
+/* As many of them as there are. */
 FN_WORD size_t FN_KERNEL(add_blocks)(pending *p, const fn_runs *g, const void *x,
                                      size_t from, size_t len, vec shift, size_t r,
                                      fn_terms kind, fastnorm_dtype dtype, double *sum,
                                      double *sq) {
-  const size_t length = FN_CHAIN * FN_VEC;
+  const size_t block = FN_BLOCK * FN_VEC;
   const bool far = g->far;
   size_t i = 0;
-  for (; i + 2 * length <= len; i += 2 * length) {
-    chain first = FN_KERNEL(empty_chain)(), second = first;
-    FN_UNROLL
-    for (size_t k = 0; k < FN_CHAIN; k++) {
-      const size_t at = from + i + k * FN_VEC;
-      FN_KERNEL(ask_ahead)(x, at + k * FN_VEC, 2, far, dtype);
-      FN_KERNEL(add_steps)(&first, shift, x, at, 1, kind, dtype);
-      if (FN_IN_STEP)
-        FN_KERNEL(add_steps)(&second, shift, x, at + length, 1, kind, dtype);
-    }
-    if (!FN_IN_STEP)
-      FN_KERNEL(add_steps)
-    (&second, shift, x, from + i + length, FN_CHAIN, kind, dtype);
+  for (; i + block <= len; i += block) {
+    chain first, second;
+    FN_KERNEL(add_block)(&first, &second, x, from + i, shift, kind, dtype, far);
     FN_KERNEL(flush)(p, &first, &second, r, kind, sum, sq);
   }
   return i;
@@ -220,12 +228,29 @@ FN_WORD chain FN_KERNEL(last_chain)(vec shift, const void *x, size_t i, size_t l
   return c;
 }
 
+/* Elements i to len, at most a block: their folded sums. */
+FN_WORD void FN_KERNEL(last_block)(vec shift, const void *x, size_t i, size_t len,
+                                   fn_terms kind, fastnorm_dtype dtype, T *sum, T *sq) {
+  const size_t length = FN_CHAIN * FN_VEC;
+  if (len - i < length) { /* there is but one chain */
+    const chain c = FN_KERNEL(last_chain)(shift, x, i, len, kind, dtype);
+    if (kind == FN_DEVIATIONS)
+      V(store_folded)(sum, c.s);
+    V(store_folded)(sq, c.q);
+  } else {
+    chain first = FN_KERNEL(last_chain)(shift, x, i, i + length, kind, dtype);
+    FN_ASIDE(first);
+    const chain c = FN_KERNEL(last_chain)(shift, x, i + length, len, kind, dtype);
+    FN_KERNEL(store_block)(sum, sq, &first, &c, kind);
+  }
+}
+
 /* Runs of one block: 16 at a time, whose sums then share one tree and leave as vectors.
  * The sums are those of the runs above, to the bit. */
 FN_WORD void FN_KERNEL(moments_of_short_runs)(const fn_runs *g, const T *shift,
                                               double *sum, double *sq, fn_terms kind,
                                               fastnorm_dtype dtype) {
-  const size_t len = g->len, length = FN_CHAIN * FN_VEC;
+  const size_t len = g->len;
   for (size_t r = 0; r < g->rows; r += 16) {
     const size_t rows = g->rows - r < 16 ? g->rows - r : 16;
     _Alignas(64) T sums[16][FN_HALF], sqs[16][FN_HALF];
@@ -234,17 +259,7 @@ FN_WORD void FN_KERNEL(moments_of_short_runs)(const fn_runs *g, const T *shift,
           FN_KERNEL(element)(dtype, g->x, (ptrdiff_t)(r + k) * g->row_stride);
       const vec shift_k = V(splat)(kind == FN_DEVIATIONS ? shift[r + k] : (T)0);
       FN_KERNEL(ask_ahead)(x, 0, len / FN_VEC, g->far, dtype);
-      if (len < length) { /* there is but one chain */
-        const chain c = FN_KERNEL(last_chain)(shift_k, x, 0, len, kind, dtype);
-        if (kind == FN_DEVIATIONS)
-          V(store_folded)(sums[k], c.s);
-        V(store_folded)(sqs[k], c.q);
-      } else {
-        chain first = FN_KERNEL(last_chain)(shift_k, x, 0, length, kind, dtype);
-        FN_ASIDE(first);
-        const chain c = FN_KERNEL(last_chain)(shift_k, x, length, len, kind, dtype);
-        FN_KERNEL(store_block)(sums[k], sqs[k], &first, &c, kind);
-      }
+      FN_KERNEL(last_block)(shift_k, x, 0, len, kind, dtype, sums[k], sqs[k]);
     }
     if (kind == FN_DEVIATIONS)
       FN_KERNEL(sums_to)(sum + r, sums, rows);
@@ -301,56 +316,37 @@ static void FN_KERNEL(moments_runs)(const fn_runs *g, const void *shift, double 
 #undef CASE
 }
 
-/* The sums of `count` samples of runs r to r + rows, folded. Two, as short runs have,
- * are added without a loop: batch norm training of [1, 2048, 7, 7] 24.0 -> 20.9 us (AMD
- * EPYC Zen 5, avx512). Four would gain 2 % for 2 KB more. */
-FN_WORD void FN_KERNEL(add_samples)(const fn_runs *g, size_t r, size_t rows,
-                                    const fn_samples *p, size_t count,
-                                    T (*slots)[FN_HALF], fastnorm_dtype dtype) {
-  const fn_samples of = *p; /* slots may not change it */
-  for (size_t k = 0; k < rows; k++) {
-    const void *x = FN_KERNEL(element)(dtype, g->x, (ptrdiff_t)(r + k) * g->row_stride);
-    vec s = V(splat)((T)0);
-#define ADD(i)                                                                         \
-  s = V(add)(                                                                          \
-      s, FN_KERNEL(fetch)(dtype, FN_KERNEL(element)(dtype, x, of.at[i]), 0, of.n[i]))
-    if (count == 2) {
-      ADD(0);
-      ADD(1);
-    } else {
-      for (size_t i = 0; i < count; i++)
-        ADD(i);
-    }
-#undef ADD
-    V(store_folded)(slots[k], s);
+#if FN_PIPELINES
+typedef struct FN_KERNEL(run_sums) {
+  double sum, sq;
+} FN_KERNEL(run_sums);
+#define run_sums FN_KERNEL(run_sums)
+
+/* Of one run, as moments_runs adds them. */
+FN_WORD run_sums FN_KERNEL(sums_of_run)(const T *x, size_t len, T shift, fn_terms kind,
+                                        bool far) {
+  const size_t block = FN_BLOCK * FN_VEC;
+  const vec shifts = V(splat)(shift);
+  _Alignas(64) T sum[FN_HALF], sq[FN_HALF];
+  run_sums s = {0.0, 0.0};
+  size_t i = 0;
+  for (; i + block <= len; i += block) {
+    chain first, second;
+    FN_KERNEL(add_block)
+    (&first, &second, x, i, shifts, kind, FASTNORM_DEFAULT, far);
+    FN_KERNEL(store_block)(sum, sq, &first, &second, kind);
+    if (kind == FN_DEVIATIONS)
+      s.sum += (double)V(hsum)(sum);
+    s.sq += (double)V(hsum)(sq);
   }
+  if (i < len) {
+    FN_KERNEL(last_block)(shifts, x, i, len, kind, FASTNORM_DEFAULT, sum, sq);
+    if (kind == FN_DEVIATIONS)
+      s.sum += (double)V(hsum)(sum);
+    s.sq += (double)V(hsum)(sq);
+  }
+  return s;
 }
 
-FN_WORD void FN_KERNEL(shift_of)(const fn_runs *g, const fn_samples *p, T *shift,
-                                 fastnorm_dtype dtype) {
-  const f64_vec number = f64_splat((double)p->all);
-  const bool tiny = p->all <= FN_HALF && g->segs == 1 && dtype == FASTNORM_DEFAULT;
-  for (size_t r = 0; r < g->rows; r += 16) {
-    const size_t rows = g->rows - r < 16 ? g->rows - r : 16;
-    _Alignas(64) T slots[16][FN_HALF], sums[16];
-    const T *x = (const T *)g->x + (ptrdiff_t)r * g->row_stride;
-    if (tiny) {
-      for (size_t k = 0; k < rows; k += 2, x += 2 * g->row_stride) {
-        const T *partner = k + 1 < rows ? x + g->row_stride : x;
-        V(store)(slots[k], V(load2_or)(x, partner, g->len, V(splat)((T)0)));
-      }
-    } else if (p->count == 2) {
-      FN_KERNEL(add_samples)(g, r, rows, p, 2, slots, dtype);
-    } else {
-      FN_KERNEL(add_samples)(g, r, rows, p, p->count, slots, dtype);
-    }
-    FN_KERNEL(sum_slots)(slots, rows, sums);
-    V(store_narrow)(shift + r, f64_div(V(load_wide)(sums), number));
-  }
-}
-
-static void FN_KERNEL(shift_runs)(const fn_runs *g, const fn_samples *p, void *shift) {
-#define CASE(dtype) FN_KERNEL(shift_of)(g, p, (T *)shift, dtype)
-  FN_RUN_DTYPES(g->dtype)
-#undef CASE
-}
+#undef run_sums
+#endif
